@@ -1,0 +1,29 @@
+# Everything runs in .venv, which is made from pyproject.toml and the pins in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+UNCOLLAPSE_CORPORA ?= $(wildcard $(abspath ../shared/data))
+export UNCOLLAPSE_CORPORA
+
+.PHONY: demo test lint bench clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python -m uncollapse.demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv demo
