@@ -1,0 +1,1 @@
+"""Pure mathematics of distributions: no parameters, nothing of ours imported."""

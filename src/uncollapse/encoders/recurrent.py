@@ -1,0 +1,82 @@
+"""Recurrent encoders, in one or both directions, blind to padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uncollapse.config import RecurrentEncoderConfig
+from uncollapse.data.batches import Batch
+from uncollapse.data.tokenizer import PAD
+from uncollapse.initialisation import initialise
+
+CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@dataclass
+class Encoded:
+    """What an encoder hands to the readouts.
+
+    Parameters
+    ----------
+    states : Tensor
+        ``(B, T, H)``; what stands at padded steps is undefined.
+    summary : Tensor
+        ``(B, H)``: the state after the whole sentence was read, in each direction.
+    mask : Tensor
+        ``(B, T)``, True at real steps (``<s>`` and ``</s>`` are real).
+    """
+
+    states: Tensor
+    summary: Tensor
+    mask: Tensor
+
+
+class RecurrentEncoder(nn.Module):
+    """LSTM, GRU or RNN over ``<s> w1 … wn </s>``.
+
+    Sentences are padded on the right and the state of the last real step is gathered: a
+    packed sequence would leave PyTorch's fast CPU kernels. The backward direction reads
+    each sentence reversed within its own length, so that it never starts on padding.
+    """
+
+    def __init__(self, config: RecurrentEncoderConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        cell = CELLS[config.kind]
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
+        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.forward_cell = cell(config.embedding_dim, config.hidden_dim, batch_first=True)
+        self.backward_cell = (
+            cell(config.embedding_dim, config.hidden_dim, batch_first=True)
+            if config.bidirectional
+            else None
+        )
+        self.output_dim = config.hidden_dim * (2 if config.bidirectional else 1)
+        initialise(self, config.init_scale, config.embedding_init_scale)
+
+    def forward(self, batch: Batch) -> Encoded:
+        """Read a batch of sentences."""
+        embedded = self.dropout(self.embedding(batch.tokens))  # (B, T, E)
+        last = (batch.lengths - 1)[:, None, None]  # (B, 1, 1)
+        states, _ = self.forward_cell(embedded)  # (B, T, H)
+        summary = _pick(states, last)  # (B, H)
+        if self.backward_cell is not None:
+            mirror = _mirror(batch)[:, :, None]  # (B, T, 1)
+            reverse, _ = self.backward_cell(embedded.gather(1, mirror.expand_as(embedded)))
+            summary = torch.cat([summary, _pick(reverse, last)], -1)  # (B, 2H)
+            reverse = reverse.gather(1, mirror.expand_as(reverse))
+            states = torch.cat([states, reverse], -1)  # (B, T, 2H)
+        return Encoded(states, summary, batch.mask)
+
+
+def _pick(states: Tensor, last: Tensor) -> Tensor:
+    return states.gather(1, last.expand(-1, 1, states.shape[-1])).squeeze(1)  # (B, H)
+
+
+def _mirror(batch: Batch) -> Tensor:
+    """Positions that reverse each sentence within its length; padding stays in place."""
+    steps = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)  # (T,)
+    mirrored = batch.lengths[:, None] - 1 - steps  # (B, T)
+    return torch.where(mirrored >= 0, mirrored, steps)

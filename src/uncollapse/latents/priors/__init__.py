@@ -1,0 +1,15 @@
+"""Priors over z."""
+
+from __future__ import annotations
+
+from uncollapse.config import StandardNormalConfig
+from uncollapse.latents.priors.standard_normal import StandardNormal
+
+KINDS = {"standard-normal": StandardNormal}
+
+__all__ = ["KINDS", "StandardNormal", "build_prior"]
+
+
+def build_prior(config: StandardNormalConfig, dim: int) -> StandardNormal:
+    """Build the prior that a recipe names."""
+    return KINDS[config.kind](dim)

@@ -1,0 +1,64 @@
+"""From per-sentence terms to the one number that training lowers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from uncollapse.config import ObjectiveConfig
+from uncollapse.model import Terms
+from uncollapse.objectives.schedules import Progress, final_weight, weight_at
+
+
+@dataclass
+class Loss:
+    """What one batch costs.
+
+    Parameters
+    ----------
+    total : Tensor
+        Scalar: summed over this process's sentences, divided by the sentences of all
+        processes, so that the processes' losses add up to the batch's mean.
+    weight : float
+        Weight of the divergence in this batch.
+    parts : dict of str to Tensor
+        ``(B,)`` each, unweighted: ``reconstruction`` and ``divergence of NAME``.
+    """
+
+    total: Tensor
+    weight: float
+    parts: dict[str, Tensor]
+
+
+class Objective:
+    """−reconstruction + weight · divergence, mean over the batch, nats per sentence."""
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        self.schedule = config.weight
+
+    def __call__(self, terms: Terms, total_sentences: int, progress: Progress) -> Loss:
+        """Weigh, reduce and add.
+
+        Parameters
+        ----------
+        terms : Terms
+            Of this process's sentences.
+        total_sentences : int
+            Sentences of the batch over all processes.
+        progress : Progress
+            Where in training this batch stands.
+        """
+        weight = weight_at(self.schedule, progress)
+        per_sentence = self.per_sentence(terms, weight)
+        parts = {"reconstruction": terms.reconstruction}
+        parts |= {f"divergence of {name}": value for name, value in terms.divergence.items()}
+        return Loss(per_sentence.sum() / total_sentences, weight, parts)
+
+    def per_sentence(self, terms: Terms, weight: float | None = None) -> Tensor:
+        """The objective of every sentence, ``(B,)``; at the schedule's final weight if not given."""
+        weight = final_weight(self.schedule) if weight is None else weight
+        loss = -terms.reconstruction
+        for divergence in terms.divergence.values():
+            loss = loss + weight * divergence
+        return loss
