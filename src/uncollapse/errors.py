@@ -19,7 +19,7 @@ class UserError(UncollapseError, ValueError):
 
 
 class RunError(UncollapseError, RuntimeError):
-    """A failure while running: a non-finite loss, a damaged checkpoint, a full disk. Exit code 1."""
+    """A failure while running: a non-finite loss, a damaged checkpoint, a full disk. Exit 1."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:

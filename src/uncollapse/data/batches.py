@@ -1,0 +1,236 @@
+"""Padded batches: in training order, a pure function of (seed, epoch), and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uncollapse.data.corpus import Corpus
+from uncollapse.data.tokenizer import BOS, EOS, PAD
+from uncollapse.errors import UserError
+
+
+@dataclass
+class Batch:
+    """Padded sentences. B sentences of this process, T tokens of the longest of them.
+
+    Attributes
+    ----------
+    tokens : (B, T) int64
+        ``<s> w1 … wn </s>``, then ``<pad>``.
+    lengths : (B,) int64
+        n + 2: ``<s>`` and ``</s>`` are counted.
+    index : (B,) int64
+        Row of each sentence in its corpus.
+    labels : (B,) int64 or None
+        Class of each sentence, -1 where missing.
+    total : int
+        Sentences of this batch over all processes.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    index: Tensor
+    labels: Tensor | None
+    total: int
+
+    @property
+    def size(self) -> int:
+        """Sentences of this process, B."""
+        return self.tokens.shape[0]
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool: True on every token that is not padding."""
+        steps = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        return steps < self.lengths[:, None]
+
+    @property
+    def inputs(self) -> Tensor:
+        """(B, T-1): what the decoder reads."""
+        return self.tokens[:, :-1]
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, T-1): what the decoder predicts, the words and ``</s>``."""
+        return self.tokens[:, 1:]
+
+    @property
+    def target_mask(self) -> Tensor:
+        """(B, T-1) bool: True on every target that is not padding; n + 1 a sentence."""
+        return self.mask[:, 1:]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        index = self.index.to(device)
+        return Batch(self.tokens.to(device), self.lengths.to(device), index, labels, self.total)
+
+
+class BucketedBatches:
+    """Training batches of sentences of similar length, in an order set by (seed, epoch).
+
+    All rows are shuffled and cut into pools of ``pool * batch_size``. Each pool is sorted by
+    length and cut into batches, whose order is shuffled. So little is padded, yet batches
+    change from epoch to epoch. ``pool=1`` gives plain random batches of mixed lengths.
+
+    Rank r of `world` processes takes rows ``r::world`` of each global batch. The last global
+    batch may be incomplete; were it to leave a rank without a row, its rows join another batch.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    batch_size : int
+        Sentences of a batch, over all processes.
+    pool : int
+        Batches that are sorted together.
+    seed : int
+    rank, world : int
+        This process and the number of processes.
+
+    Raises
+    ------
+    UserError
+        For sizes below 1, and for fewer sentences in the corpus or a batch than processes.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        batch_size: int,
+        *,
+        pool: int = 100,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        _check(corpus, batch_size, rank, world)
+        if pool < 1:
+            raise UserError(f"the pool must hold at least 1 batch, not {pool}")
+        if seed < 0:
+            raise UserError(f"the seed must not be negative, but is {seed}")
+        self.corpus = corpus
+        self.batch_size = batch_size
+        self.pool = pool
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        full, rest = divmod(len(corpus), batch_size)
+        self._batches = full + (rest >= world if full else 1)
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same on every rank."""
+        return self._batches
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from number `start` on; the ones before it cost nothing.
+
+        Memory: 4 bytes a sentence of the corpus (8 more while shuffling).
+        """
+        if start >= len(self):
+            return
+        seeds = np.random.SeedSequence((self.seed, epoch))
+        order = np.random.default_rng(seeds).permutation(len(self.corpus)).astype(np.int32)
+        for first in range(start - start % self.pool, len(self), self.pool):
+            # Each pool has a random stream of its own, so that none depends on those before it.
+            seeds = np.random.SeedSequence((self.seed, epoch), spawn_key=(first // self.pool,))
+            batches = self._batches_of_pool(order, first, np.random.default_rng(seeds))
+            for rows in batches[max(start - first, 0) :]:
+                yield _assemble(self.corpus, rows[self.rank :: self.world], total=len(rows))
+
+    def _batches_of_pool(
+        self, order: np.ndarray, first: int, random: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Rows of each batch of the pool that starts with batch number `first`."""
+        count = min(self.pool, len(self) - first)
+        end = (first + count) * self.batch_size if first + count < len(self) else len(order)
+        rows = order[first * self.batch_size : end].astype(np.int64)
+        if self.pool > 1:
+            rows = rows[np.argsort(_lengths(self.corpus, rows), kind="stable")]
+        batches = np.split(rows, self.batch_size * np.arange(1, count))
+        return [batches[i] for i in random.permutation(count)]
+
+
+def sequential_batches(
+    corpus: Corpus,
+    batch_size: int,
+    *,
+    max_tokens: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Every sentence once, longest first, for evaluation; ``Batch.index`` tells the row.
+
+    The longest come first, so that a batch that does not fit in memory fails at once.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    batch_size : int
+        Most sentences of a batch, over all processes.
+    max_tokens : int or None
+        Most tokens of a batch on one process, padding, ``<s>`` and ``</s>`` counted. A single
+        sentence may exceed it, and so may the last batch by one sentence.
+    rank, world : int
+        This process and the number of processes; each gets the same number of batches.
+
+    Raises
+    ------
+    UserError
+        For sizes below 1, and for fewer sentences in the corpus or a batch than processes.
+    """
+    _check(corpus, batch_size, rank, world)
+    if max_tokens is not None and max_tokens < 1:
+        raise UserError(f"max_tokens must be at least 1, not {max_tokens}")
+    lengths = corpus.lengths
+    order = np.argsort(-lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        size = batch_size
+        if max_tokens is not None:
+            longest = int(lengths[order[first]]) + 2
+            size = min(size, world * max(1, max_tokens // longest))
+        if len(order) - first - size < world:  # too few left for every rank to get one
+            size = len(order) - first
+        rows = order[first : first + size]
+        first += size
+        yield _assemble(corpus, rows[rank::world], total=len(rows))
+
+
+def _check(corpus: Corpus, batch_size: int, rank: int, world: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    if not 0 <= rank < world:
+        raise UserError(f"rank {rank} is not one of {world} processes")
+    if min(batch_size, len(corpus)) < world:
+        least = min(batch_size, len(corpus))
+        raise UserError(f"{world} processes cannot share batches of {least} sentences")
+
+
+def _lengths(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
+    return corpus.offsets[rows + 1] - corpus.offsets[rows]
+
+
+def _assemble(corpus: Corpus, rows: np.ndarray, total: int) -> Batch:
+    """Gather the rows into one padded array, without a loop over sentences."""
+    starts = corpus.offsets[rows]
+    lengths = corpus.offsets[rows + 1] - starts  # (B,) words
+    steps = np.arange(lengths.max())
+    word = steps < lengths[:, None]  # (B, T-2)
+    places = np.minimum(starts[:, None] + steps, len(corpus.tokens) - 1)
+    tokens = np.full((len(rows), len(steps) + 2), PAD, np.int64)  # (B, T)
+    tokens[:, 0] = BOS
+    tokens[:, 1:-1] = np.where(word, corpus.tokens[places], PAD)
+    tokens[np.arange(len(rows)), lengths + 1] = EOS
+    labels = None if corpus.label_ids is None else corpus.label_ids[rows].astype(np.int64)
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        lengths=torch.from_numpy(lengths + 2),
+        index=torch.from_numpy(np.array(rows, np.int64)),
+        labels=None if labels is None else torch.from_numpy(labels),
+        total=total,
+    )

@@ -1,0 +1,227 @@
+"""What a corpus file holds, and what is wrong with it, before a model is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uncollapse.data.sources import Rows, read_rows
+from uncollapse.data.tokenizer import UNK, Kind, Tokenizer
+from uncollapse.errors import UserError
+
+_CHUNK = 8192  # rows looked at together
+_LINES_NAMED = 5  # line numbers listed per complaint
+
+
+@dataclass
+class CheckReport:
+    """What :func:`check` found. Lengths are in tokens, without ``<s>`` and ``</s>``.
+
+    Attributes
+    ----------
+    source, format : str
+    columns : list of str
+    sentences, tokens : int
+        Empty rows are not counted.
+    vocabulary_size : int
+        Of the tokenizer, its 4 special tokens counted.
+    distinct_tokens : int
+        Tokens of the vocabulary that occur here.
+    vocabulary_from : str
+        The source that the vocabulary was learnt from.
+    unknown_rate : float
+        Share of the tokens that are the unknown word.
+    length : dict
+        ``min``, ``mean``, ``median``, ``p95``, ``max``.
+    empty, too_long : int
+        Rows without a word; sentences longer than the maximum length asked about.
+    empty_lines, too_long_lines : list of int
+        The first of them.
+    duplicates : int
+        Sentences that repeat an earlier one of this source exactly.
+    shared : dict
+        For each other source, how many sentences here also occur there.
+    labels : dict
+        Sentences of each class; empty without a label column.
+    missing_labels : int
+    """
+
+    source: str
+    format: str
+    vocabulary_size: int
+    vocabulary_from: str
+    columns: list[str] = field(default_factory=list)
+    sentences: int = 0
+    tokens: int = 0
+    distinct_tokens: int = 0
+    unknown_rate: float = 0.0
+    length: dict[str, float] = field(default_factory=dict)
+    empty: int = 0
+    empty_lines: list[int] = field(default_factory=list)
+    too_long: int = 0
+    too_long_lines: list[int] = field(default_factory=list)
+    duplicates: int = 0
+    shared: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    missing_labels: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """A table for a person, one fact a line."""
+        length = " · ".join(f"{name} {value:g}" for name, value in self.length.items())
+        facts = [
+            ("source", f"{self.source} ({self.format}; columns: {', '.join(self.columns)})"),
+            ("sentences", f"{self.sentences:,}"),
+            ("tokens", f"{self.tokens:,} ({self.distinct_tokens:,} distinct)"),
+            ("vocabulary", f"{self.vocabulary_size:,} (from {self.vocabulary_from})"),
+            ("unknown", f"{100 * self.unknown_rate:.2f} % of the tokens"),
+            ("length", length),
+            ("empty rows", _with_lines(self.empty, self.empty_lines)),
+            ("too long", _with_lines(self.too_long, self.too_long_lines)),
+            ("duplicates", f"{self.duplicates:,}"),
+        ]
+        facts += [(f"also in {name}", f"{count:,}") for name, count in self.shared.items()]
+        facts += [(f"label {name}", f"{count:,}") for name, count in self.labels.items()]
+        facts += [("no label", f"{self.missing_labels:,}")] if self.labels else []
+        width = max(len(name) for name, _ in facts)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in facts)
+
+
+def check(
+    source: str | Path,
+    tokenizer_kind: Kind = "whitespace",
+    text_column: str = "text",
+    label_column: str | None = None,
+    max_length: int | None = None,
+    *,
+    against: Sequence[str | Path] = (),
+    train: str | Path | None = None,
+    vocabulary_size: int | None = None,
+    min_count: int = 1,
+    unk_token: str = "<unk>",
+) -> CheckReport:
+    """Read a source and report what it holds. Streams; memory: 16 bytes a sentence.
+
+    Parameters
+    ----------
+    source, text_column, label_column
+        See :class:`uncollapse.data.sources.Rows`.
+    tokenizer_kind, vocabulary_size, min_count, unk_token
+        See :meth:`uncollapse.data.tokenizer.Tokenizer.train`.
+    max_length : int or None
+        Count longer sentences.
+    against : sequence of sources
+        Other splits; count the sentences that they share with this one.
+    train : source or None
+        Learn the vocabulary from it. None: from `source` itself.
+
+    Raises
+    ------
+    UserError
+        For a source that cannot be read, naming file and line.
+    """
+    learnt_from = source if train is None else train
+    texts = (text for text, _ in read_rows(learnt_from, text_column))
+    tokenizer = Tokenizer.train(texts, tokenizer_kind, vocabulary_size, min_count, unk_token)
+    rows = Rows(source, text_column, label_column)
+    report = CheckReport(rows.source, rows.format, len(tokenizer), str(learnt_from))
+    seen = np.zeros(len(tokenizer), bool)
+    histogram = np.zeros(0, np.int64)  # sentences of each length
+    hashes: list[np.ndarray] = []
+    labels: Counter[str] = Counter()
+    unknown = 0
+    for lines, texts, names in _chunks(rows):
+        ids, lengths = tokenizer.encode_flat(texts)
+        empty = lengths == 0
+        report.empty += _note(lines[empty], report.empty_lines)
+        if max_length is not None:
+            report.too_long += _note(lines[lengths > max_length], report.too_long_lines)
+        seen[ids] = True
+        unknown += int(np.count_nonzero(ids == UNK))
+        histogram = _add(histogram, np.bincount(lengths[~empty]))
+        hashes.append(_hashes(texts)[~empty])
+        kept = [name for name, dropped in zip(names, empty, strict=True) if not dropped]
+        labels.update(name for name in kept if name is not None)
+        report.missing_labels += kept.count(None) if label_column is not None else 0
+    report.columns = rows.columns
+    report.sentences = int(histogram.sum())
+    if not report.sentences:
+        raise UserError(f"{source} has no sentence with a word in it")
+    report.tokens = int(histogram @ np.arange(len(histogram)))
+    report.distinct_tokens = int(seen.sum())
+    report.unknown_rate = unknown / report.tokens
+    report.length = _quantiles(histogram)
+    report.labels = dict(sorted(labels.items()))
+    distinct, repeats = np.unique(np.concatenate(hashes), return_counts=True)
+    report.duplicates = int((repeats - 1).sum())
+    for other in against:
+        there = _distinct_hashes(Rows(other, text_column))
+        report.shared[str(other)] = int(repeats[np.isin(distinct, there)].sum())
+    return report
+
+
+def _chunks(rows: Rows) -> Iterator[tuple[np.ndarray, list[str], list[str | None]]]:
+    """Line numbers, texts and labels, some thousand rows at a time."""
+    lines: list[int] = []
+    texts: list[str] = []
+    names: list[str | None] = []
+    for text, name in rows:
+        lines.append(rows.line)
+        texts.append(text)
+        names.append(name)
+        if len(texts) == _CHUNK:
+            yield np.array(lines), texts, names
+            lines, texts, names = [], [], []
+    if texts:
+        yield np.array(lines), texts, names
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    """A 64-bit hash of each text; among 10 million a chance collision has odds of 3 in 10^6."""
+    # Python salts `hash` anew in every process, so these never leave this one.
+    return np.fromiter((hash(text.strip()) for text in texts), np.int64, count=len(texts))
+
+
+def _distinct_hashes(rows: Rows) -> np.ndarray:
+    return np.unique(np.concatenate([_hashes(texts) for _, texts, _ in _chunks(rows)]))
+
+
+def _note(lines: np.ndarray, noted: list[int]) -> int:
+    """Keep the first few line numbers; return how many there are."""
+    noted += lines[: _LINES_NAMED - len(noted)].tolist()
+    return len(lines)
+
+
+def _add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
+    longer[: len(shorter)] += shorter
+    return longer
+
+
+def _quantiles(histogram: np.ndarray) -> dict[str, float]:
+    """Exact quantiles (the smallest length that reaches the share) of a length histogram."""
+    total = histogram.sum()
+    cumulated = np.cumsum(histogram)
+    present = np.flatnonzero(histogram)
+    return {
+        "min": int(present[0]),
+        "mean": round(float(histogram @ np.arange(len(histogram)) / total), 2),
+        "median": int(np.searchsorted(cumulated, 0.5 * total)),
+        "p95": int(np.searchsorted(cumulated, 0.95 * total)),
+        "max": int(present[-1]),
+    }
+
+
+def _with_lines(count: int, lines: list[int]) -> str:
+    if not count:
+        return "0"
+    more = ", …" if count > len(lines) else ""
+    return f"{count:,} (line {', '.join(map(str, lines))}{more})"

@@ -1,0 +1,320 @@
+"""Streaming rows (text, label) from a text, CSV, JSON-lines or Parquet file, or from the hub."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from uncollapse.errors import RunError, UncollapseError, UserError
+
+Row = tuple[str, str | None]
+
+FORMATS = (".txt", ".csv", ".jsonl", ".parquet")
+MAX_LINE_BYTES = 1_000_000
+_PARQUET_ROWS = 4096
+_HUB_NAME = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<split>[\w.\[\]%:+-]+))?")
+
+
+def read_rows(
+    source: str | Path, text_column: str = "text", label_column: str | None = None
+) -> Iterator[Row]:
+    """Stream the rows of a source; see :class:`Rows`."""
+    return iter(Rows(source, text_column, label_column))
+
+
+class Rows:
+    """The rows ``(text, label or None)`` of one source, read as a stream.
+
+    An empty line is a row with an empty text, so that it can be counted.
+
+    Parameters
+    ----------
+    source : str or Path
+        A ``.txt`` file (a sentence a line), a ``.csv``, ``.jsonl`` or ``.parquet`` file with
+        named columns, or the name of a Hugging Face dataset (``owner/name`` or ``name``, a split
+        other than train after a colon: ``imdb:test``).
+    text_column : str
+        Where the text is; a ``.txt`` file has no columns and ignores it.
+    label_column : str or None
+        Where the class label is, if wanted. Numbers become names (``"0"``, ``"1"``); null and
+        empty labels become None.
+
+    Attributes
+    ----------
+    format : str
+        ``"txt"``, ``"csv"``, ``"jsonl"``, ``"parquet"`` or ``"hub"``.
+    columns : list of str
+        The columns met so far, known from the first row on.
+    line : int
+        Line (parquet, hub: row) of the row that was read last, from 1.
+
+    Raises
+    ------
+    UserError
+        For every fault of the source, naming file and line. On construction for a source that
+        does not exist, while iterating for its content.
+    """
+
+    def __init__(
+        self, source: str | Path, text_column: str = "text", label_column: str | None = None
+    ) -> None:
+        self.source = str(source)
+        self.text_column = text_column
+        self.label_column = label_column
+        self.columns: list[str] = []
+        self.line = 0
+        self.format = _find_format(self.source)
+        if self.format == "txt" and label_column is not None:
+            raise UserError(
+                f"{self.source} has no label column {label_column!r}: a .txt file has no columns"
+            )
+
+    def __iter__(self) -> Iterator[Row]:
+        self.line = 0
+        readers = {
+            "txt": self._read_text,
+            "csv": self._read_csv,
+            "jsonl": self._read_jsonl,
+            "parquet": self._read_parquet,
+            "hub": self._read_hub,
+        }
+        rows = readers[self.format]()
+        for row in rows:
+            yield row
+            if row[0] and not row[0].isspace():
+                break
+        else:
+            raise UserError(f"{self.source} is empty: it has no sentence")
+        yield from rows  # the test above is needed once, not per row
+
+    def identity(self) -> str:
+        """What the content is known by: the SHA-256 of a file, the revision of a hub dataset."""
+        if self.format == "hub":
+            return f"hub:{self.source}:{_hub_revision(self.source)}"
+        try:
+            with Path(self.source).open("rb") as file:
+                return f"{self.format}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    # -- text formats -------------------------------------------------------------------------
+
+    def _lines(self) -> Iterator[str]:
+        """Lines without their ends, by hand so that every fault names its line."""
+        try:
+            with Path(self.source).open("rb") as file:
+                while raw := file.readline(MAX_LINE_BYTES + 1):
+                    self.line += 1
+                    if len(raw) > MAX_LINE_BYTES:
+                        limit = f"{MAX_LINE_BYTES // 1_000_000} MB"
+                        raise self._fault(f"the line is longer than the limit of {limit}")
+                    line = raw.decode().rstrip("\r\n")
+                    yield line.removeprefix("\ufeff") if self.line == 1 else line
+        except UnicodeDecodeError as error:
+            raise self._fault(f"not valid UTF-8 (byte {error.start + 1} of the line)") from None
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def _read_text(self) -> Iterator[Row]:
+        self.columns = ["text"]
+        return zip(self._lines(), repeat(None), strict=False)
+
+    def _read_csv(self) -> Iterator[Row]:
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+        reader = csv.reader((line + "\n" for line in self._lines()), strict=True)
+        try:
+            self.columns = next(reader, [])
+            if not self.columns:
+                return
+            text_at = self._position(self.text_column)
+            label_at = None if self.label_column is None else self._position(self.label_column)
+            width = len(self.columns)
+            for fields in reader:
+                if not fields:
+                    yield "", None
+                    continue
+                if len(fields) != width:
+                    raise self._fault(f"{len(fields)} fields, but the header has {width}")
+                yield fields[text_at], None if label_at is None else self._label(fields[label_at])
+        except csv.Error as error:
+            raise self._fault(f"not valid CSV ({error})") from None
+
+    def _read_jsonl(self) -> Iterator[Row]:
+        columns: dict[str, None] = {}
+        for line in self._lines():
+            if not line or line.isspace():
+                yield "", None
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise self._fault(f"not valid JSON ({error})") from None
+            if not isinstance(record, dict):
+                raise self._fault(f"not a JSON object but {type(record).__name__}")
+            if not record.keys() <= columns.keys():
+                columns.update(dict.fromkeys(record))
+                self.columns = list(columns)
+            if self.text_column not in record:
+                raise self._no_column(self.text_column, list(record), f", line {self.line}")
+            yield self._row(record)
+        # A label may be left out here and there; one that is nowhere is a wrong name.
+        if columns and self.label_column is not None and self.label_column not in columns:
+            raise self._no_column(self.label_column, self.columns)
+
+    # -- tables -------------------------------------------------------------------------------
+
+    def _read_parquet(self) -> Iterator[Row]:
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            file = parquet.ParquetFile(self.source)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        except pyarrow.ArrowException as error:
+            raise UserError(f"{self.source}: not a valid parquet file ({_line(error)})") from None
+        with file:
+            self.columns = list(file.schema_arrow.names)
+            wanted = [self.text_column]
+            wanted += [self.label_column] if self.label_column is not None else []
+            for column in wanted:
+                self._position(column)
+            try:
+                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=wanted):
+                    for record in batch.to_pylist():
+                        self.line += 1
+                        yield self._row(record)
+            except (OSError, pyarrow.ArrowException) as error:
+                raise UserError(f"{self.source}: damaged parquet file ({_line(error)})") from None
+
+    def _read_hub(self) -> Iterator[Row]:
+        import datasets
+
+        name, split = _hub_name(self.source)
+        try:
+            dataset = datasets.load_dataset(name, split=split, streaming=True)
+            for record in dataset:
+                self.line += 1
+                if self.line == 1:
+                    self.columns = list(record)
+                    for column in (self.text_column, self.label_column):
+                        if column is not None:
+                            self._position(column)
+                yield self._row(record)
+        except UncollapseError:
+            raise
+        except (FileNotFoundError, ValueError) as error:  # no such dataset, no such split
+            raise _no_dataset(self.source, error) from None
+        except Exception as error:  # the network's errors are of whatever library is below
+            raise RunError(f"cannot read the dataset {self.source}: {_line(error)}") from None
+
+    # -- one row ------------------------------------------------------------------------------
+
+    def _row(self, record: dict[str, Any]) -> Row:
+        text = record[self.text_column]
+        if not isinstance(text, str):
+            kind = "null" if text is None else type(text).__name__
+            raise self._fault(f"column {self.text_column!r} must be a string, not {kind}")
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # JSON can spell out half a character: "\ud800"
+                raise self._fault("the text has a lone surrogate, which is no character") from None
+        if self.label_column is None:
+            return text, None
+        return text, self._label(record.get(self.label_column))
+
+    def _label(self, value: Any) -> str | None:
+        if isinstance(value, str):
+            return value.strip() or None
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return None
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int | float):
+            # A column of integers with gaps often arrives as floats.
+            return str(int(value)) if float(value).is_integer() else str(value)
+        kind = type(value).__name__
+        raise self._fault(f"label {self.label_column!r} must be a string or a number, not {kind}")
+
+    def _position(self, column: str) -> int:
+        if column not in self.columns:
+            raise self._no_column(column, self.columns)
+        return self.columns.index(column)
+
+    def _fault(self, what: str) -> UserError:
+        place = "row" if self.format in ("parquet", "hub") else "line"
+        return UserError(f"{self.source}, {place} {self.line}: {what}")
+
+    def _no_column(self, column: str, columns: list[str], place: str = "") -> UserError:
+        close = get_close_matches(column, columns, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        known = ", ".join(columns)
+        return UserError(f"{self.source}{place}: no column {column!r}{hint} (columns: {known})")
+
+    def _unreadable(self, error: OSError) -> UserError:
+        return UserError(f"cannot read {self.source}: {error.strerror or _line(error)}")
+
+
+def _find_format(source: str) -> str:
+    """Format of a source that exists; a name that is no file may be a dataset on the hub."""
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if "\0" in source:
+        raise UserError(f"{source!r} is no file name")
+    if path.is_dir():
+        raise UserError(f"{source} is a directory; name a file in it")
+    if path.is_file():
+        if suffix not in FORMATS:
+            raise UserError(f"{source}: unknown format {suffix!r}; known: {', '.join(FORMATS)}")
+        return suffix[1:]
+    if path.exists():
+        raise UserError(f"{source} is not a regular file")
+    in_local_folder = path.parent != Path() and path.parent.is_dir()
+    if _HUB_NAME.fullmatch(source) and suffix not in FORMATS and not in_local_folder:
+        return "hub"
+    raise UserError(f"{source} does not exist{_nearest_file(path)}")
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f": there is no folder {path.parent}"
+    close = get_close_matches(
+        path.name, (file.name for file in path.parent.iterdir()), n=1, cutoff=0.5
+    )
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _hub_name(source: str) -> tuple[str, str]:
+    match = _HUB_NAME.fullmatch(source)
+    assert match is not None  # _find_format has matched it
+    return match["name"], match["split"] or "train"
+
+
+def _hub_revision(source: str) -> str:
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return str(huggingface_hub.dataset_info(_hub_name(source)[0]).sha)
+    except (RepositoryNotFoundError, ValueError) as error:
+        raise _no_dataset(source, error) from None
+    except Exception as error:  # the network's errors are of whatever library is below
+        raise RunError(f"cannot reach the hub for dataset {source}: {_line(error)}") from None
+
+
+def _no_dataset(source: str, error: Exception) -> UserError:
+    hint = _nearest_file(Path(source))
+    return UserError(f"no file and no dataset on the hub: {source}{hint} ({_line(error)})")
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
