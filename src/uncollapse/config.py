@@ -6,6 +6,7 @@ executes code. Each ``kind`` names a class in the table of its axis package.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -282,6 +283,16 @@ class Recipe(Section):
     def _null_is_none(cls, value: Any) -> Any:
         return {} if value is None else value
 
+    @field_validator("latents")
+    @classmethod
+    def _plain_names(cls, latents: dict[str, LatentConfig]) -> dict[str, LatentConfig]:
+        for name in latents:  # they become parts of parameter names and of metric names
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    f"a latent's name is a letter, then letters, digits, _ or -: {name!r}"
+                )
+        return latents
+
     @model_validator(mode="after")
     def _encoder_if_latent(self) -> Recipe:
         if self.latents and self.encoder is None:
@@ -316,8 +327,11 @@ def _one_line(error: ValidationError) -> UserError:
         place = f" in {'.'.join(visible)}" if visible else ""
         return unknown_name(f"key{place}", last, known)
     if detail["type"] == "union_tag_invalid":
-        known = detail.get("ctx", {}).get("expected_tags", "").replace("'", "").split(", ")
-        return unknown_name(f"{'.'.join([*visible, last])} kind", detail["ctx"]["tag"], known)
+        known = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
+        return unknown_name(f"{'.'.join([*visible, last])}.kind", detail["ctx"]["tag"], known)
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        known = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        return unknown_name(".".join([*visible, last]), detail["input"], known)
     if last not in _kinds(sections):  # a check of a whole section ends in its kind
         visible.append(last)
     message = detail["msg"].removeprefix("Value error, ")
@@ -342,7 +356,9 @@ def _locate(parents: list[str]) -> tuple[list[str], list[type[Section]]]:
 
 
 def _kinds(sections: list[type[Section]]) -> set[str]:
-    fields = [section.model_fields["kind"] for section in sections if "kind" in section.model_fields]
+    fields = [
+        section.model_fields["kind"] for section in sections if "kind" in section.model_fields
+    ]
     return {kind for field in fields for kind in get_args(field.annotation)}
 
 

@@ -13,6 +13,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.decoders import build_decoder
 from uncollapse.distributions.gaussian import DiagonalGaussian, concatenate
 from uncollapse.encoders import build_encoder
+from uncollapse.errors import UserError
 from uncollapse.initialisation import initialise
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
@@ -66,6 +67,8 @@ class Model(nn.Module):
         if recipe.encoder is not None:
             self.encoder = build_encoder(recipe.encoder, vocabulary_size)
             for name, config in recipe.latents.items():
+                if hasattr(nn.ModuleDict(), name):  # PyTorch would refuse it with a traceback
+                    raise UserError(f"latents: {name!r} is a name that PyTorch reserves")
                 latents[name] = Latent(config, self.encoder.output_dim)
                 initialise(latents[name], recipe.encoder.init_scale, None)
         self.latents = nn.ModuleDict(latents)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uncollapse.data.tokenizer import BOS, EOS, PAD
 from uncollapse.decoders.recurrent import RecurrentDecoder
-from uncollapse.errors import UserError
+from uncollapse.decoders.token_loss import as_autocast, new_logits, write_logits
+from uncollapse.errors import UserError, unknown_name
 
 Method = Literal["greedy", "sample"]
 BLOCK = 128  # words per block of the inverse-CDF search
 NUCLEUS_GUESS = 256  # words among which a nucleus is looked for first
+TYPICAL_LENGTH = 16  # words of a sentence, to tell what is cheaper
 
 
 @torch.no_grad()
@@ -58,26 +63,31 @@ def generate(
     Raises
     ------
     UserError
-        For a temperature, ``top_p`` or length out of range.
+        For an unknown method, or a temperature, ``top_p`` or length out of range.
     """
-    if temperature <= 0:
-        raise UserError(f"temperature must be above 0, not {temperature}")
+    if method not in get_args(Method):
+        raise unknown_name("method", method, get_args(Method))
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature must be above 0 and finite, not {temperature}")
     if not 0 < top_p <= 1:
         raise UserError(f"top_p must be in (0, 1], not {top_p}")
     if max_length < 1:
         raise UserError(f"max_length must be at least 1, not {max_length}")
     count = len(z) if z is not None else rows
     assert count is not None, "a language model must be told how many sentences to write"
-    vocabulary = torch.arange(decoder.output.out_features, device=decoder.output.weight.device)
-    table = decoder.project_words(vocabulary)  # (V, G)
+    weight = decoder.output.weight
+    read: Callable[[Tensor], Tensor] = decoder.project_words
+    if count * TYPICAL_LENGTH > len(weight):  # cheaper to project the vocabulary once
+        vocabulary = torch.arange(len(weight), device=weight.device)
+        read = decoder.project_words(vocabulary).__getitem__  # (V, G)
     written: list[list[int]] = []
     for begin in range(0, count, batch_size):
         size = min(batch_size, count - begin)
-        part = None if z is None else z[begin : begin + size].to(table)
+        part = None if z is None else z[begin : begin + size].to(weight)
         uniforms = None
         if method == "sample":
-            uniforms = torch.rand(size, max_length, generator=generator).to(table.device)
-        tokens = _write(decoder, part, size, table, uniforms, temperature, top_p, max_length)
+            uniforms = torch.rand(size, max_length, generator=generator).to(weight.device)
+        tokens = _write(decoder, part, size, read, uniforms, temperature, top_p, max_length)
         written += [_until_end(row) for row in tokens.tolist()]
     return written
 
@@ -86,23 +96,28 @@ def _write(
     decoder: RecurrentDecoder,
     z: Tensor | None,
     rows: int,
-    table: Tensor,
+    read: Callable[[Tensor], Tensor],
     uniforms: Tensor | None,
     temperature: float,
     top_p: float,
     max_length: int,
 ) -> Tensor:
-    device = table.device
+    weight = as_autocast(decoder.output.weight)  # (V, H)
+    device = weight.device
     tokens = torch.full((rows, max_length), EOS, device=device)
     active = torch.arange(rows, device=device)
     state = decoder.start(z, rows)
     words = torch.full((rows,), BOS, device=device)
+    # one buffer for the logits of all steps, a whole number of blocks wide
+    buffer = new_logits(weight, rows, len(weight) + -len(weight) % BLOCK)
     for step in range(max_length):
-        state = decoder.step(table[words], state)
-        logits = decoder.output(state.hidden)  # (N, V)
+        state = decoder.step(read(words), state)
+        logits = buffer[: len(words)]  # (N, V + padding)
+        write_logits(state.hidden, weight, logits[:, : len(weight)])
+        logits[:, len(weight) :] = -torch.inf
         logits[:, [PAD, BOS]] = -torch.inf  # never targets in training
         if uniforms is None:
-            words = logits.argmax(1)
+            words = _argmax(logits)
         else:
             words = _draw(logits, uniforms[active, step], temperature, top_p)
         tokens[active, step] = words
@@ -118,10 +133,18 @@ def _until_end(tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(EOS)] if EOS in tokens else tokens
 
 
+def _argmax(logits: Tensor) -> Tensor:
+    """The greatest of every row ``(N, V)``, V whole blocks, ``(N,)``; PyTorch's own is slow."""
+    blocks = logits.view(len(logits), -1, BLOCK)
+    block = blocks.amax(2).argmax(1)  # (N,)
+    return block * BLOCK + _pick_block(blocks, block).argmax(1)
+
+
 def _draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One word a row by inversion of the distribution function, ``(N,)``."""
-    logits = logits.float()
-    weights = logits.sub_(logits.amax(1, keepdim=True)).div_(temperature).exp_()  # (N, V)
+    """One word a row by inversion of the distribution function, ``(N,)``; consumes logits."""
+    if temperature != 1:
+        logits.sub_(logits.amax(1, keepdim=True)).div_(temperature)
+    weights = torch.softmax(logits, 1, out=logits)  # (N, V)
     if top_p == 1:
         return inverse_cdf(weights, uniforms)
     size = min(NUCLEUS_GUESS, weights.shape[1])
@@ -141,14 +164,20 @@ def inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
     of one over the whole vocabulary, and no exponential per word as in
     ``torch.multinomial``.
     """
-    rows, size = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -size % BLOCK)).view(rows, -1, BLOCK)
-    sums = padded.sum(2).cumsum(1)  # (N, V / BLOCK)
+    rest = -weights.shape[1] % BLOCK
+    padded = F.pad(weights, (0, rest)) if rest else weights
+    blocks = padded.view(len(weights), -1, BLOCK)
+    sums = blocks.sum(2).cumsum(1)  # (N, V / BLOCK)
     target = uniforms[:, None] * sums[:, -1:]
     block = torch.searchsorted(sums, target, right=True).clamp(max=sums.shape[1] - 1)  # (N, 1)
     below = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0)
-    inside = padded.gather(1, block[:, :, None].expand(-1, -1, BLOCK)).squeeze(1)
+    inside = _pick_block(blocks, block.squeeze(1))
     within = torch.searchsorted(inside.cumsum(1), target - below, right=True)
     # rounding may carry the search past the last word that has any weight
     last = BLOCK - 1 - (inside > 0).flip(1).to(torch.uint8).argmax(1, keepdim=True)
     return (block * BLOCK + torch.minimum(within, last)).squeeze(1)
+
+
+def _pick_block(blocks: Tensor, block: Tensor) -> Tensor:
+    """Of every row of ``(N, V / BLOCK, BLOCK)`` the block asked for, ``(N, BLOCK)``."""
+    return blocks[torch.arange(len(blocks), device=blocks.device), block]

@@ -68,7 +68,7 @@ class RecurrentDecoder(nn.Module):
         states = self._states(z, batch.inputs)  # (B, T-1, H)
         # only real tokens reach the softmax
         nll = token_nll(self.output_dropout(states[mask]), self.output.weight, batch.targets[mask])
-        return -nll.new_zeros(mask.shape, dtype=torch.float32).masked_scatter(mask, nll.float()).sum(1)
+        return -nll.new_zeros(mask.shape).masked_scatter(mask, nll).sum(1)  # (B,)
 
     def _states(self, z: Tensor | None, inputs: Tensor) -> Tensor:
         if self.training and self.word_dropout > 0:
@@ -99,23 +99,33 @@ class RecurrentDecoder(nn.Module):
     def project_words(self, words: Tensor) -> Tensor:
         """What words ``(...)`` add to the gates, ``(..., G)``; once a type, not once a use."""
         weight = self._parameter("weight_ih")[:, : self.embedding.embedding_dim]
-        return F.linear(self.embedding(words), weight, self._parameter("bias_ih"))
+        with self._full_precision():
+            return F.linear(self.embedding(words), weight, self._parameter("bias_ih"))
 
     def start(self, z: Tensor | None, rows: int) -> DecoderState:
         """The state before the first word, for ``rows`` sentences."""
-        hidden, cell = self._initial_state(z, rows, self.output.weight)
-        beside = None
-        if self.every_input:
-            assert z is not None
-            beside = F.linear(z, self._parameter("weight_ih")[:, self.embedding.embedding_dim :])
+        with self._full_precision():
+            hidden, cell = self._initial_state(z, rows, self.output.weight)
+            beside = None
+            if self.every_input:
+                assert z is not None
+                weight = self._parameter("weight_ih")[:, self.embedding.embedding_dim :]
+                beside = F.linear(z, weight)  # (N, G)
         return DecoderState(hidden, cell, beside)
 
     def step(self, words: Tensor, state: DecoderState) -> DecoderState:
-        """Read one projected word per row, ``(N, G)``; the new state's ``hidden`` predicts."""
+        """Read one projected word per row, ``(N, G)``; the new state's ``hidden`` predicts.
+
+        Under autocast only the recurrent product is in its precision: states stay f32.
+        """
         inputs = words if state.beside is None else words + state.beside  # (N, G)
         recurrent = F.linear(state.hidden, self._parameter("weight_hh"), self._parameter("bias_hh"))
         hidden, cell = STEPS[self.kind](inputs, recurrent, state.hidden, state.cell)
         return DecoderState(hidden, cell, state.beside)
+
+    def _full_precision(self) -> torch.autocast:
+        """Autocast off: what is computed once and read in every step is cheap to have exact."""
+        return torch.autocast(self.output.weight.device.type, enabled=False)
 
     def _parameter(self, name: str) -> Tensor:
         return getattr(self.cell, f"{name}_l0")
@@ -167,7 +177,9 @@ class DecoderState:
         return DecoderState(self.hidden[rows], self.cell[rows], beside)
 
 
-def _lstm(inputs: Tensor, recurrent: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+def _lstm(
+    inputs: Tensor, recurrent: Tensor, _hidden: Tensor, cell: Tensor
+) -> tuple[Tensor, Tensor]:
     take, forget, value, give = (inputs + recurrent).chunk(4, -1)
     cell = forget.sigmoid() * cell + take.sigmoid() * value.tanh()
     return give.sigmoid() * cell.tanh(), cell
@@ -182,7 +194,7 @@ def _gru(inputs: Tensor, recurrent: Tensor, hidden: Tensor, cell: Tensor) -> tup
     return torch.lerp(new, hidden, update), cell
 
 
-def _rnn(inputs: Tensor, recurrent: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+def _rnn(inputs: Tensor, recurrent: Tensor, _hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     return (inputs + recurrent).tanh(), cell
 
 

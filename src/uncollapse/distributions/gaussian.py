@@ -48,7 +48,8 @@ class DiagonalGaussian:
 
     def kl_standard(self) -> Tensor:
         """KL from N(0, I), per dimension, ``(..., D)``, in nats."""
-        return 0.5 * (self.mean.square() + self.variance - self.log_variance - 1)
+        # expm1: near the prior σ² − 1 − ln σ² would otherwise cancel, and round below zero
+        return 0.5 * (self.mean.square() + torch.expm1(self.log_variance) - self.log_variance)
 
     def entropy(self) -> Tensor:
         """Differential entropy, ``(...)``, in nats."""

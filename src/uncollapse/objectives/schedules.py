@@ -53,7 +53,9 @@ def logistic(config: LogisticScheduleConfig, progress: Progress) -> float:
 
 def cyclical(config: CyclicalScheduleConfig, progress: Progress) -> float:
     """Up, hold, and again from the start (Fu et al. 2019, eq. 6 with its ratio R)."""
-    share = progress.epochs % config.period_epochs / config.period_epochs
+    # in batches: 0.9 epochs % 0.3 epochs is not 0 in floating point
+    period = config.period_epochs * progress.batches_per_epoch
+    share = progress.batches_seen % period / period
     return min(1.0, config.start + (1 - config.start) * share / config.rising)
 
 

@@ -32,17 +32,17 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
     Parameters
     ----------
     name_or_path : str or Path
-        A name of `recipe_names`, or the path of a ``.yaml`` file, which may
-        extend one of the named recipes.
+        A name of `recipe_names`, or the path of a ``.yaml`` file. It may extend
+        a named recipe or another file, whose path is relative to its own folder.
     overrides : iterable of str
         ``"section.key=value"``; the value is read as YAML.
 
     Raises
     ------
     UserError
-        Unknown recipe or key, or a value that does not fit.
+        Unknown recipe or key, a value that does not fit, or recipes that extend each other.
     """
-    values = _read(str(name_or_path))
+    values = _read(str(name_or_path), ())
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path:
@@ -71,8 +71,12 @@ def recipe_source(name: str) -> str:
     return _files()[name].read_text(encoding="utf-8")
 
 
-def _read(name_or_path: str) -> dict[str, Any]:
-    if name_or_path.endswith((".yaml", ".yml")):
+def _read(name_or_path: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
+    is_file = name_or_path.endswith((".yaml", ".yml"))
+    place = str(Path(name_or_path).resolve()) if is_file else name_or_path
+    if place in extended_by:
+        raise UserError(f"recipe {name_or_path} extends itself")
+    if is_file:
         path = Path(name_or_path)
         try:
             text = path.read_text(encoding="utf-8")
@@ -86,13 +90,19 @@ def _read(name_or_path: str) -> dict[str, Any]:
         raise UserError(f"recipe {name_or_path} is not a mapping of sections")
     base = values.pop("extends", None)
     values.setdefault("name", name)
-    return _merge(_read(str(base)), values) if base is not None else values
+    if base is None:
+        return values
+    base = str(base)
+    if base.endswith((".yaml", ".yml")):
+        base = str(Path(name_or_path).parent / base)
+    return _merge(_read(base, (*extended_by, place)), values)
 
 
 def _parse(text: str, what: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    # beside its own errors, PyYAML lets those of wrong dates and wrong tagged scalars through
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise UserError(f"{what} is not valid YAML{where}") from None
@@ -103,8 +113,10 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)
-        same_kind = isinstance(value, dict) and isinstance(below, dict) and (
-            "kind" not in value or value["kind"] == below.get("kind")
+        same_kind = (
+            isinstance(value, dict)
+            and isinstance(below, dict)
+            and ("kind" not in value or value["kind"] == below.get("kind"))
         )
         merged[key] = _merge(below, value) if same_kind else value  # type: ignore[arg-type]
     return merged

@@ -1,0 +1,5 @@
+"""``python -m uncollapse``."""
+
+from uncollapse.cli import main
+
+main()

@@ -1,0 +1,250 @@
+"""Likelihood: one estimator for every system, and the bound that training maximises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uncollapse.data.batches import Batch, sequential_batches
+from uncollapse.data.corpus import Corpus
+from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.errors import RunError, UserError
+from uncollapse.evaluation.metric import (
+    Metric,
+    mean_over_sentences,
+    no_figure,
+    ratio_over_sentences,
+)
+from uncollapse.evaluation.passes import Progress, SentenceNoise, check_seed, evaluating
+from uncollapse.model import Model
+
+# rows that the decoder advances at once: B sentences times a chunk of their samples
+ROWS = 2048
+# posterior samples behind reconstruction and ELBO: the first of those behind the NLL, so that
+# these figures do not depend on how many more are drawn
+ELBO_SAMPLES = 10
+
+NATS = "nats/sentence"
+NLL = "−log p(x), </s> counted and <s> not"
+RECONSTRUCTION = "E_q log p(x|z), </s> counted and <s> not"
+KL = "KL(q(z|x) ‖ p(z)) of the z that the decoder sees, summed over dimensions"
+ELBO = "E_q log p(x|z) − KL(q(z|x) ‖ p(z)) ≤ log p(x)"
+NO_DENSITY = "none: an autoencoder has no density"
+NO_LATENT = "none: the model has no latent variable"
+EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class SentenceScores:
+    """What the decoder says of every sentence of a corpus, in its order, nats.
+
+    Attributes
+    ----------
+    log_likelihood : (N,) float64 or None
+        A lower bound on log p(x) in expectation, exact for a language model; None for an
+        autoencoder.
+    reconstruction : (N,) float64
+        Mean of log p(x|z) over the first ``reconstruction_samples`` posterior samples.
+    samples, reconstruction_samples : int
+        Draws of z behind the two; 0: nothing is random.
+    tokens : (N,) int64
+        Predicted tokens: words and ``</s>``.
+    """
+
+    log_likelihood: np.ndarray | None
+    reconstruction: np.ndarray
+    samples: int
+    reconstruction_samples: int
+    tokens: np.ndarray
+
+
+def score_sentences(
+    model: Model,
+    corpus: Corpus,
+    *,
+    samples: int = 500,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> SentenceScores:
+    """Importance-weighted log-likelihood and reconstruction of every sentence.
+
+    log p(x) ≥ E log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q (Burda et al. 2016, eq. 8),
+    with q the density of the z that the decoder saw. Weights are float64, the networks f32.
+
+    Parameters
+    ----------
+    samples : int
+        S.
+    seed : int
+        With a sentence's row in the corpus it determines the sentence's noise: neither batch
+        size nor neighbours matter beyond rounding.
+    batch_size : int
+        Sentences encoded together. Samples are cut into chunks of ``ROWS`` rows, so memory
+        does not grow with S.
+
+    Raises
+    ------
+    UserError
+        If ``samples`` is below 1 or the seed negative.
+    RunError
+        If a sentence's score is not finite.
+    """
+    if samples < 1:
+        raise UserError(f"samples must be at least 1, not {samples}")
+    check_seed(seed)
+    if not model.has_density:
+        samples = 1  # z is a function of x
+    dense = model.has_density
+    log_likelihood = np.empty(len(corpus))
+    reconstruction = np.empty(len(corpus))
+    done = 0
+    with evaluating(model) as device:
+        for batch in sequential_batches(corpus, batch_size):
+            scores, log_ratios = _sample_scores(model, batch.to(device), samples, seed)  # (B, S)
+            rows = batch.index.numpy()
+            reconstruction[rows] = scores[:, :ELBO_SAMPLES].mean(1).cpu().numpy()
+            log_weights = scores + log_ratios
+            bound = log_weights.logsumexp(1) - math.log(log_weights.shape[1])  # (B,)
+            log_likelihood[rows] = bound.cpu().numpy()
+            done += batch.size
+            if progress is not None:
+                progress("likelihood", done, len(corpus))
+    _require_finite(log_likelihood if dense else reconstruction)
+    drawn = dense and model.latent_dim > 0
+    return SentenceScores(
+        log_likelihood if dense else None,
+        reconstruction,
+        samples if drawn else 0,
+        min(samples, ELBO_SAMPLES) if drawn else 0,
+        corpus.lengths + 1,
+    )
+
+
+def _sample_scores(
+    model: Model, batch: Batch, samples: int, seed: int
+) -> tuple[Tensor, Tensor | float]:
+    """log p(x|z_s) and log p(z_s)/q(z_s|x), ``(B, S)`` float64."""
+    posterior = model.posterior(batch)
+    if posterior is None:
+        return model.decoder.log_prob_samples(None, batch).double(), 0.0
+    # float64: z − μ would lose its digits where σ is small beside μ
+    wide = DiagonalGaussian(
+        posterior.mean.double()[:, None], posterior.log_variance.double()[:, None]
+    )
+    noise = SentenceNoise(seed, batch.index)
+    chunk = max(1, ROWS // batch.size)
+    scores, log_ratios = [], []
+    for first in range(0, samples, chunk):
+        drawn = noise.draw(min(chunk, samples - first), model.latent_dim)
+        z = wide.rsample(drawn.to(wide.mean.device))  # (B, S, D)
+        scores.append(model.decoder.log_prob_samples(z.to(posterior.mean.dtype), batch).double())
+        if model.has_density:
+            log_ratios.append(model.log_prior(z) - wide.log_prob(z))
+    return torch.cat(scores, 1), torch.cat(log_ratios, 1) if log_ratios else 0.0
+
+
+def _require_finite(values: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise RunError(f"log-probability of sentence {bad[0] + 1} is {values[bad[0]]}")
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def nll(scores: SentenceScores) -> Metric:
+    """Negative log-likelihood."""
+    if scores.log_likelihood is None:
+        return no_figure(NATS, NO_DENSITY, NLL)
+    return mean_over_sentences(
+        -scores.log_likelihood, NATS, _importance(scores), NLL, scores.samples
+    )
+
+
+def reconstruction(scores: SentenceScores) -> Metric:
+    """Expected log-probability of the sentence given its own z."""
+    return mean_over_sentences(
+        scores.reconstruction,
+        NATS,
+        _monte_carlo(scores),
+        RECONSTRUCTION,
+        scores.reconstruction_samples,
+    )
+
+
+def kl(values: np.ndarray | None, reason: str = NO_DENSITY) -> Metric:
+    """Mean KL; ``values`` ``(N,)``, or None and why there are none."""
+    if values is None:
+        return no_figure(NATS, reason, KL)
+    return mean_over_sentences(values, NATS, "closed form", KL)
+
+
+def elbo(scores: SentenceScores, kl_values: np.ndarray | None) -> Metric:
+    """Evidence lower bound; ``kl_values`` ``(N,)`` are zeros for a language model."""
+    if kl_values is None:
+        return no_figure(NATS, NO_DENSITY, ELBO)
+    estimator = _monte_carlo(scores)
+    if scores.reconstruction_samples:
+        estimator += ", closed-form KL"
+    return mean_over_sentences(
+        scores.reconstruction - kl_values, NATS, estimator, ELBO, scores.reconstruction_samples
+    )
+
+
+def ppl(scores: SentenceScores) -> Metric:
+    """Perplexity under the importance-weighted bound."""
+    definition = "exp(Σ NLL / Σ (words + 1))"
+    if scores.log_likelihood is None:
+        return no_figure("per token", NO_DENSITY, definition)
+    estimator = _importance(scores)
+    return perplexity(-scores.log_likelihood, scores.tokens, estimator, definition, scores.samples)
+
+
+def ppl_elbo(scores: SentenceScores, kl_values: np.ndarray | None) -> Metric:
+    """Perplexity under the ELBO: an upper bound, looser than :func:`ppl`."""
+    definition = "exp(−Σ ELBO / Σ (words + 1))"
+    if kl_values is None:
+        return no_figure("per token", NO_DENSITY, definition)
+    return perplexity(
+        kl_values - scores.reconstruction,
+        scores.tokens,
+        _monte_carlo(scores),
+        definition,
+        scores.reconstruction_samples,
+    )
+
+
+def perplexity(
+    nats: np.ndarray, tokens: np.ndarray, estimator: str, definition: str, samples: int
+) -> Metric:
+    """exp(Σ nats / Σ tokens) of ``(N,)`` each, with a delta-method error over sentences."""
+    rate, error = ratio_over_sentences(nats, tokens)
+    value = math.exp(min(rate, 700.0))  # the largest that is still a number
+    estimator = f"{estimator}; {len(nats):,} sentences, {int(tokens.sum()):,} tokens"
+    return Metric(
+        value,
+        "per token",
+        None if error is None else value * error,
+        estimator,
+        samples or len(nats),
+        definition,
+    )
+
+
+def _importance(scores: SentenceScores) -> str:
+    if not scores.samples:
+        return EXACT
+    return f"upper bound by importance weighting, S = {scores.samples} posterior samples a sentence"
+
+
+def _monte_carlo(scores: SentenceScores) -> str:
+    if scores.log_likelihood is None:
+        return "z is a function of x"
+    if not scores.reconstruction_samples:
+        return EXACT
+    return f"{scores.reconstruction_samples} posterior samples a sentence"

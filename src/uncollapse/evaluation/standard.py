@@ -1,0 +1,186 @@
+"""The standard figures of a model on a corpus, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from uncollapse.data.corpus import Corpus
+from uncollapse.data.tokenizer import UNK, Tokenizer
+from uncollapse.errors import UserError, unknown_name
+from uncollapse.evaluation import likelihood
+from uncollapse.evaluation.information import MI, active_units, mutual_information
+from uncollapse.evaluation.likelihood import NO_DENSITY, NO_LATENT, score_sentences
+from uncollapse.evaluation.metric import Metric, no_figure, ratio_over_sentences
+from uncollapse.evaluation.paper_variants import twr
+from uncollapse.evaluation.passes import (
+    PosteriorPass,
+    Progress,
+    has_step_divergence,
+    posterior_pass,
+)
+from uncollapse.evaluation.reconstruction import DEFINITION as BLEU
+from uncollapse.evaluation.reconstruction import reconstruction_bleu
+from uncollapse.model import Model
+
+STANDARD = (
+    "reconstruction",
+    "kl",
+    "elbo",
+    "nll",
+    "ppl",
+    "mi",
+    "active_units",
+    "bleu",
+    "ppl_elbo",
+    "unknown_rate",
+)
+TWR = ("nll_twr", "ppl_twr")
+INFORMATION_SENTENCES = 10_000  # mutual information costs N²
+
+
+def metric_names(model: Model) -> tuple[str, ...]:
+    """The figures that :func:`evaluate` gives for a model, in their order."""
+    return STANDARD + (TWR if has_step_divergence(model) else ())
+
+
+def evaluate(
+    model: Model,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    metrics: Sequence[str] | None = None,
+    samples: int = 500,
+    seed: int = 0,
+    batch_size: int = 32,
+    sentences: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Metric]:
+    """Measure a model; every figure says how.
+
+    Nothing depends on batch size, on the mode that the model is in, or on the global random
+    state, and nothing of these is changed.
+
+    Parameters
+    ----------
+    model : Model
+    corpus : Corpus
+        Encoded with ``tokenizer``.
+    tokenizer : Tokenizer
+    metrics : sequence of str, optional
+        Only these of :func:`metric_names`; each has the value that it has among all.
+    samples : int
+        Importance samples a sentence, S.
+    seed : int
+        Of all draws.
+    batch_size : int
+        Sentences encoded together.
+    sentences : int, optional
+        Only the first so many.
+    progress : callable, optional
+        Told what is computed, sentences done, and sentences in all.
+
+    Returns
+    -------
+    dict of str to Metric
+        In the order of :func:`metric_names`. A figure that the model does not have is there,
+        with value None.
+
+    Raises
+    ------
+    UserError
+        For an unknown metric, or sizes below 1.
+    RunError
+        If a sentence's log-probability is not finite.
+    """
+    known = metric_names(model)
+    for name in metrics or ():
+        if name not in known:
+            raise unknown_name("metric", name, known)
+    wanted = set(known if metrics is None else metrics)
+    if samples < 1:
+        raise UserError(f"samples must be at least 1, not {samples}")
+    if sentences is not None:
+        if sentences < 1:
+            raise UserError(f"sentences must be at least 1, not {sentences}")
+        corpus = corpus.head(sentences)
+
+    result: dict[str, Metric] = {}
+    found = None
+    if wanted - {"nll", "ppl", "reconstruction", "unknown_rate"}:
+        found = posterior_pass(model, corpus, batch_size=batch_size, progress=progress)
+    if wanted & {"reconstruction", "elbo", "nll", "ppl", "ppl_elbo"}:
+        if not wanted & {"nll", "ppl"}:
+            samples = min(samples, likelihood.ELBO_SAMPLES)
+        result |= _likelihoods(model, corpus, found, samples, seed, batch_size, progress)
+    if "kl" in wanted:
+        values = None if found is None else _total_kl(found)
+        result["kl"] = likelihood.kl(values, NO_LATENT if found is None else NO_DENSITY)
+    if wanted & {"mi", "active_units"}:
+        result |= _information(found, seed)
+    if "bleu" in wanted:
+        result["bleu"] = (
+            no_figure("BLEU", NO_LATENT, BLEU)
+            if found is None
+            else reconstruction_bleu(model, corpus, tokenizer, found)
+        )
+    if "unknown_rate" in wanted:
+        result["unknown_rate"] = unknown_rate(corpus, tokenizer)
+    if wanted & set(TWR) and found is not None:
+        result |= twr(model, corpus, found, batch_size=batch_size, progress=progress)
+    return {name: result[name] for name in known if name in wanted}
+
+
+def unknown_rate(corpus: Corpus, tokenizer: Tokenizer) -> Metric:
+    """Share of words that are the unknown word: no likelihood compares across vocabularies."""
+    unknown = np.add.reduceat(np.asarray(corpus.tokens) == UNK, corpus.offsets[:-1], dtype=np.int64)
+    value, error = ratio_over_sentences(unknown, corpus.lengths)
+    estimator = f"exact; {int(corpus.lengths.sum()):,} words, vocabulary of {len(tokenizer):,}"
+    definition = "share of words that are the unknown word"
+    return Metric(value, "share", error, estimator, len(corpus), definition)
+
+
+def _likelihoods(
+    model: Model,
+    corpus: Corpus,
+    found: PosteriorPass | None,
+    samples: int,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> dict[str, Metric]:
+    scores = score_sentences(
+        model, corpus, samples=samples, seed=seed, batch_size=batch_size, progress=progress
+    )
+    # a language model has nothing to charge: its ELBO is its likelihood
+    kl = np.zeros(len(corpus)) if found is None else _total_kl(found)
+    return {
+        "reconstruction": likelihood.reconstruction(scores),
+        "elbo": likelihood.elbo(scores, kl),
+        "nll": likelihood.nll(scores),
+        "ppl": likelihood.ppl(scores),
+        "ppl_elbo": likelihood.ppl_elbo(scores, kl),
+    }
+
+
+def _total_kl(found: PosteriorPass) -> np.ndarray | None:
+    return None if found.kl is None else found.kl.double().sum(1).numpy()
+
+
+def _information(found: PosteriorPass | None, seed: int) -> dict[str, Metric]:
+    if found is None:
+        definition = "dimensions whose posterior mean varies"
+        return {
+            "mi": no_figure("nats", NO_LATENT, MI),
+            "active_units": no_figure("units", NO_LATENT, definition),
+        }
+    if found.kl is None:
+        mi = no_figure("nats", NO_DENSITY, MI)
+    else:
+        count = len(found.posterior.mean)
+        # spread evenly: neighbours in a file are often alike
+        rows = torch.linspace(0, count - 1, min(count, INFORMATION_SENTENCES)).round().long()
+        mi = mutual_information(found.posterior[rows], seed=seed)
+    return {"mi": mi, "active_units": active_units(found.posterior.mean)}

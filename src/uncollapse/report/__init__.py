@@ -1,0 +1,1 @@
+"""Tables and pages: what a comparison says, as text, Markdown and one HTML file."""

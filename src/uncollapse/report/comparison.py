@@ -1,0 +1,139 @@
+"""What a comparison found: as a table, as data, and as the files that keep it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uncollapse import __version__, saving
+from uncollapse.report.page import comparison_page
+from uncollapse.report.table import Table, build_table
+
+if TYPE_CHECKING:
+    from uncollapse.benchmark.summary import RunSummary
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not finish, and why in one line."""
+
+    name: str
+    seed: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes
+    ----------
+    recipes : tuple of str
+        In the order of the table.
+    data : dict of str to str
+        What ``train``, ``validation`` and ``test`` are.
+    seeds, samples : int
+        Seeds a recipe; importance samples a sentence.
+    overrides : tuple of str
+        What was changed in every recipe.
+    entropy_floor : float or None
+        Exact entropy of the language, nats per sentence.
+    created : str
+        Date, ISO 8601.
+    summaries : tuple of RunSummary
+        The runs that finished, by recipe and seed.
+    failures : tuple of Failure
+        Those that did not.
+    """
+
+    recipes: tuple[str, ...]
+    data: dict[str, str]
+    seeds: int
+    samples: int
+    overrides: tuple[str, ...]
+    entropy_floor: float | None
+    created: str
+    summaries: tuple[RunSummary, ...]
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The recipes, such as ``vae and bn-vae``."""
+        *others, last = self.recipes
+        return f"{', '.join(others)} and {last}" if others else last
+
+    @property
+    def runs(self) -> dict[str, list[RunSummary]]:
+        """The finished runs of every recipe; possibly none."""
+        return {name: [s for s in self.summaries if s.name == name] for name in self.recipes}
+
+    @property
+    def table(self) -> Table:
+        """Recipes by metrics, averaged over seeds."""
+        metrics = {name: [run.metrics for run in runs] for name, runs in self.runs.items()}
+        return build_table(metrics, self.seeds, self.entropy_floor)
+
+    def to_text(self) -> str:
+        """The table for a terminal, with what must be known to read it."""
+        table = self.table
+        return "\n".join([table.to_text(), "", table.errors, *self.failure_lines()])
+
+    def to_markdown(self) -> str:
+        """The table and the definitions of its columns."""
+        table = self.table
+        lines = [f"# {self.title}", ""]
+        lines += [f"- {name}: {what}" for name, what in self.data.items()]
+        lines += ["", table.to_markdown(), "", f"{table.errors}.", ""]
+        lines += [f"- **{column.heading}**: {column.definition}" for column in table.columns]
+        lines += ["", *(f"- {line}" for line in self.failure_lines())] if self.failures else []
+        return "\n".join(lines).replace("<", "&lt;") + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, as it goes to ``comparison.json``."""
+        table = self.table
+        systems = {
+            row.system: {
+                column.name: {**asdict(cell), "unit": column.unit}
+                for column, cell in zip(table.columns, row.cells, strict=True)
+            }
+            for row in table.rows
+        }
+        runs = [
+            {
+                "name": run.name,
+                "seed": run.seed,
+                "verdict": run.verdict,
+                "metrics": run.metrics,
+                "seconds": run.seconds,
+                "parameters": run.parameters,
+            }
+            for run in self.summaries
+        ]
+        return {
+            "format_version": FORMAT_VERSION,
+            "uncollapse": __version__,
+            "created": self.created,
+            "data": self.data,
+            "seeds": self.seeds,
+            "samples": self.samples,
+            "overrides": list(self.overrides),
+            "entropy_floor": self.entropy_floor,
+            "errors": table.errors,
+            "systems": systems,
+            "runs": runs,
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def failure_lines(self) -> list[str]:
+        """One line for each run that did not finish."""
+        return [f"{f.name}, seed {f.seed}: failed: {f.message}" for f in self.failures]
+
+    def write(self, out: Path) -> None:
+        """Write ``comparison.json``, ``comparison.md`` and ``index.html``, each whole."""
+        saving.write_text(out / "comparison.json", json.dumps(self.to_dict(), indent=1) + "\n")
+        saving.write_text(out / "comparison.md", self.to_markdown())
+        saving.write_text(out / "index.html", comparison_page(self))

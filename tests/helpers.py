@@ -1,0 +1,62 @@
+"""Tiny batches and models that the tests of the core build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from uncollapse.config import Recipe
+from uncollapse.data.batches import Batch
+from uncollapse.data.tokenizer import BOS, EOS, PAD
+from uncollapse.model import Model
+from uncollapse.recipes import load_recipe
+
+VOCABULARY = 30
+SENTENCES = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 5], [4], [14, 5, 6, 29, 28]]
+
+# the axis tables' defaults are for corpora; these are for milliseconds
+SMALL_ENCODER = ("encoder.embedding_dim=6", "encoder.hidden_dim=7")
+SMALL_DECODER = ("decoder.embedding_dim=5", "decoder.hidden_dim=8")
+
+
+def make_batch(sentences: Sequence[Sequence[int]], width: int = 0, total: int = 0) -> Batch:
+    """Pad ``sentences`` (word ids) to the longest, or to ``width`` tokens if that is more."""
+    lengths = torch.tensor([len(sentence) + 2 for sentence in sentences])
+    tokens = torch.full((len(sentences), max(width, int(lengths.max()))), PAD)
+    for row, sentence in enumerate(sentences):
+        tokens[row, : len(sentence) + 2] = torch.tensor([BOS, *sentence, EOS])
+    index = torch.arange(len(sentences))
+    return Batch(tokens, lengths, index, None, total or len(sentences))
+
+
+def random_sentences(count: int, longest: int = 9, seed: int = 0) -> list[list[int]]:
+    """Sentences of 1 to ``longest`` random words."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, longest + 1, (count,), generator=generator).tolist()
+    return [torch.randint(4, VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
+
+
+def small_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """A packaged recipe at toy sizes; ``overrides`` come last."""
+    recipe = load_recipe(name)
+    small = list(SMALL_DECODER)
+    if recipe.latents:
+        small += [*SMALL_ENCODER, *(f"latents.{latent}.dim=4" for latent in recipe.latents)]
+    return load_recipe(name, [*small, *overrides])
+
+
+def small_model(name: str, overrides: Iterable[str] = (), seed: int = 0) -> Model:
+    """A model of `small_recipe` in evaluation mode, with weights far from their small start.
+
+    Papers start from U(±0.01): there every state is next to zero, and tests see nothing.
+    """
+    torch.manual_seed(seed)
+    model = Model(small_recipe(name, overrides), VOCABULARY)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-0.7, 0.7)
+        for part in model.modules():
+            if isinstance(part, torch.nn.Embedding):
+                part.weight.uniform_(-2, 2)[PAD].zero_()
+    return model.eval()

@@ -1,0 +1,260 @@
+"""Comparing recipes: what is computed, what is left alone, what is refused, what survives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from uncollapse import saving
+from uncollapse.benchmark import compare as module
+from uncollapse.benchmark.compare import IncompleteComparison, compare
+from uncollapse.benchmark.summary import RunSummary, TestSentences
+from uncollapse.data.grammar import assistant_grammar, write_grammar
+from uncollapse.errors import RunError, UserError
+from uncollapse.recipes import recipe_to_yaml
+from uncollapse.training.signals import Interrupted
+
+SMALL = (
+    "encoder.hidden_dim=6",
+    "encoder.embedding_dim=6",
+    "decoder.hidden_dim=6",
+    "decoder.embedding_dim=6",
+    "training.max_epochs=2",
+    "training.precision=f32",
+)
+
+
+class Bench:
+    """Counts what is trained and measured, and fails where a test says so."""
+
+    def __init__(self) -> None:
+        self.trained: list[tuple[str, int, bool]] = []
+        self.measured: list[str] = []
+        self.fault: Callable[[str], Exception | None] = lambda _: None
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Replaces training and measuring; the folders they leave are real ones."""
+    bench = Bench()
+
+    def trained(
+        folder: Path, recipe: Any, _train: Any, _validation: Any, seed: int, *_: Any
+    ) -> str:
+        if saving.is_finished(folder):
+            return recipe.name
+        bench.trained.append((recipe.name, seed, (folder / "config.json").is_file()))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+        config = {"format_version": 1, "finished": False, "run": {}, "files": {}}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        error = bench.fault(recipe.name)
+        if error is not None:
+            raise error
+        config["finished"] = True
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        return recipe.name
+
+    def measure(
+        name: str, folder: Path, _test: Any, sentences: TestSentences, samples: int, _device: str
+    ) -> RunSummary:
+        bench.measured.append(name)
+        seed = int(folder.name.removeprefix("seed-"))
+        nll = {
+            "value": 100.0 + seed,
+            "unit": "nats/sentence",
+            "standard_error": 0.5,
+            "estimator": "",
+            "samples": samples,
+            "definition": "",
+        }
+        return RunSummary(
+            name, seed, {"nll": nll}, [], {"state": "alive", "evidence": "", "advice": ""},
+            np.zeros((0, 0)), sentences.labels, sentences.label_names, [], ["a"], [], [], 1.0, 10,
+            {"train": 4, "validation": 1, "test": sentences.total},
+        )  # fmt: skip
+
+    monkeypatch.setattr(module, "_trained", trained)
+    monkeypatch.setattr(module, "measure", measure)
+    return bench
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text("a b\nb c\nc d\nd e\ne f\n", encoding="utf-8")
+    test.write_text("a b\nc d\n", encoding="utf-8")
+    return train, test
+
+
+def test_everything_is_written_and_averaged(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    found = compare(["vae", "lstm-lm"], *files, out, seeds=2, samples=7, entropy_floor=90.0)
+    assert bench.trained == [(n, s, False) for n in ("vae", "lstm-lm") for s in (0, 1)]
+    written = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    assert written["systems"]["vae"]["nll"]["value"] == 100.5
+    assert written["systems"]["vae"]["nll"]["standard_error"] == 0.5
+    assert written["data"]["test"] == "test.txt, 2 sentences"
+    assert "held out" in written["data"]["validation"]
+    assert "100.50 ± 0.50" in found.to_text()
+    assert "entropy of the language (exact)" in found.to_markdown()
+    assert (out / "comparison.md").read_text(encoding="utf-8") == found.to_markdown()
+    assert "<h1>vae and lstm-lm</h1>" in (out / "index.html").read_text(encoding="utf-8")
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_finished_runs_are_left_alone_and_recipes_may_be_added(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = compare(["vae"], *files, out).to_dict()
+    lines: list[str] = []
+    again = compare(["vae"], *files, out, say=lines.append).to_dict()
+    assert first == again
+    assert lines == ["vae, seed 0: finished before"]
+    compare(["vae", "bn-vae"], *files, out, seeds=2)
+    assert [run[:2] for run in bench.trained] == [
+        ("vae", 0), ("vae", 1), ("bn-vae", 0), ("bn-vae", 1),
+    ]  # fmt: skip
+    (out / "vae" / "seed-0" / "summary.json").unlink()
+    compare(["vae"], *files, out)
+    assert len(bench.trained) == 4
+    assert len(bench.measured) == 5
+
+
+def test_a_failing_recipe_does_not_stop_the_others(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    faults = {"vae": RunError("non-finite KL in step 3"), "bn-vae": ValueError("oh\nno")}
+    bench.fault = faults.get
+    with pytest.raises(IncompleteComparison, match="vae, seed 0: failed: non-finite KL") as caught:
+        compare(["vae", "bn-vae", "beta-vae"], *files, out)
+    assert caught.value.exit_code == 1
+    assert "(and 1 more)" in str(caught.value)
+    assert [run.name for run in caught.value.comparison.summaries] == ["beta-vae"]
+    text = caught.value.comparison.to_text()
+    assert "vae (failed)" in text
+    assert "bn-vae, seed 0: failed: ValueError: oh" in text
+    assert "ValueError: oh" in (out / "index.html").read_text(encoding="utf-8")
+
+    bench.fault = lambda _: None  # the fault is repaired: what is left is done, nothing else
+    compare(["vae", "bn-vae", "beta-vae"], *files, out)
+    assert bench.trained[3:] == [("vae", 0, True), ("bn-vae", 0, True)]
+
+
+def test_a_signal_stops_the_comparison(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bench.fault = lambda _: Interrupted(2)
+    with pytest.raises(Interrupted):
+        compare(["vae", "bn-vae"], *files, tmp_path / "out")
+    assert len(bench.trained) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"overrides": ("training.batch_size=8",)}, "another training.batch_size"),
+        ({"latent_dim": 3}, "another latents.z.dim"),
+        ({"samples": 9}, "other number of samples"),
+        ({"validation": ["x y"]}, "other validation data"),
+        ({"train": ["x y"]}, "other train data"),
+        ({"test": ["x y"]}, "other test data"),
+    ],
+)
+def test_other_settings_are_refused_and_nothing_changes(
+    bench: Bench,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    line: str,
+) -> None:
+    out = tmp_path / "out"
+    settings: dict[str, Any] = {"train": files[0], "test": files[1], "samples": 5}
+    compare(["vae"], out=out, **settings)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with pytest.raises(UserError, match=line):
+        compare(["vae"], out=out, **{**settings, **changes})
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert len(bench.trained) == 1
+
+
+def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    requests: list[tuple[list[str], dict[str, Any], str]] = [
+        ([], {}, "no recipe"),
+        (["vae", "vae"], {}, "twice"),
+        (["vea"], {}, "did you mean"),
+        (["vae"], {"seeds": 0}, "at least 1"),
+        (["vae"], {"overrides": ["training.epochs=3"]}, "training"),
+        (["vae"], {"overrides": ["name=a/b"]}, "name of a folder"),
+        (["vae"], {"validation": tmp_path / "absent.txt"}, "does not exist"),
+    ]
+    for recipes, changes, line in requests:
+        with pytest.raises(UserError, match=line):
+            compare(recipes, *files, out, **changes)
+    assert not out.exists()
+    out.mkdir()
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="is no comparison"):
+        compare(["vae"], *files, out)
+
+
+def test_overrides_of_the_latent_pass_by_a_language_model() -> None:
+    plans = module._plans(["vae", "lstm-lm"], 5, (*SMALL, "latents.z.readout=mean"))
+    assert plans["vae"].latents["z"].dim == 5
+    assert plans["vae"].latents["z"].readout == "mean"
+    assert plans["lstm-lm"].latents == {}
+    assert plans["lstm-lm"].decoder.hidden_dim == 6
+
+
+@pytest.mark.slow
+def test_real_runs_on_the_grammar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("UNCOLLAPSE_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the models are too small to share out
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    write_grammar(train, 120, seed=1)
+    write_grammar(test, 30, seed=2)
+    floor = assistant_grammar().entropy()
+
+    def run() -> dict[str, Any]:
+        return compare(
+            ["bn-vae", "autoencoder", "lstm-lm"],
+            train,
+            test,
+            tmp_path / "out",
+            latent_dim=4,
+            overrides=SMALL,
+            samples=5,
+            entropy_floor=floor,
+            device="cpu",
+            progress=False,
+        ).to_dict()
+
+    found = run()
+    systems = found["systems"]
+    assert systems["bn-vae"]["nll"]["value"] > floor
+    assert systems["autoencoder"]["nll"]["value"] is None
+    assert systems["lstm-lm"]["kl"]["value"] is None
+    assert found["data"]["train"] == "train.jsonl, 114 sentences"
+    summary = RunSummary.load(tmp_path / "out" / "bn-vae" / "seed-0")
+    assert summary is not None
+    assert summary.means.shape == (30, 4)
+    assert summary.label_names
+    assert len(summary.kl_per_dimension) == 4
+    assert [len(steps) for steps in summary.interpolations] == [7, 7]
+    assert "Latent space" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert run() == found

@@ -1,0 +1,248 @@
+"""Every packaged recipe: what it says, and that its system computes, learns, saves and writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import SENTENCES, VOCABULARY, make_batch, random_sentences, small_model, small_recipe
+from safetensors.torch import load_file, save_file
+
+from uncollapse.data.tokenizer import PAD
+from uncollapse.decoders.generation import generate
+from uncollapse.errors import UserError
+from uncollapse.model import Model, Terms
+from uncollapse.objectives import Objective, Progress
+from uncollapse.recipes import load_recipe, recipe_names, recipe_source, recipe_to_yaml
+
+# fmt: off
+CONTRACT = [
+    "lstm-lm", "gru-lm", "autoencoder", "vae", "rnn-vae", "gru-vae", "word-dropout-vae", "beta-vae",
+    "cyclical-vae", "free-bits-vae", "free-bits-total-vae", "delta-vae", "bn-vae",
+    "mean-pool-vae", "max-pool-vae", "abs-pool-vae",
+    "twr-vae", "twr-vae-mean", "twr-vae-sum", "twr-vae-rnn", "twr-vae-gru",
+    "twr-vae-last25", "twr-vae-last50", "twr-vae-last75",
+]
+# fmt: on
+
+every_recipe = pytest.mark.parametrize("name", recipe_names())
+with_an_encoder = [name for name in recipe_names() if load_recipe(name).encoder is not None]
+
+
+def test_the_promised_recipes_are_there() -> None:
+    assert len(CONTRACT) == 24
+    assert set(CONTRACT) <= set(recipe_names())
+
+
+@every_recipe
+def test_recipe_is_short_and_says_what_it_is(name: str) -> None:
+    source = recipe_source(name)
+    assert len(source.splitlines()) <= 40
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    for key in ("summary:", "source:"):  # its own, not the one of the recipe it extends
+        assert source.count(f"\n{key}") + source.startswith(key) == 1
+    assert recipe.summary
+    assert recipe.source
+
+
+@every_recipe
+def test_recipe_survives_writing_and_reading(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe_to_yaml(recipe), encoding="utf-8")
+    assert load_recipe(file) == recipe
+
+
+def test_summaries_are_different() -> None:
+    recipes = [load_recipe(name) for name in recipe_names()]
+    assert len({recipe.summary for recipe in recipes}) == len(recipes)
+
+
+def test_source_of_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(UserError, match="did you mean 'twr-vae'"):
+        recipe_source("twr-vee")
+
+
+# --- padding ------------------------------------------------------------------------------
+
+
+def terms_at_fixed_noise(model: Model, batch, noise: torch.Tensor) -> Terms:
+    """All terms, with the same noise for the same sentence."""
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(torch, "randn_like", lambda _: noise)
+        return model(batch)
+
+
+def flatten(terms: Terms) -> dict[str, torch.Tensor]:
+    found = {"reconstruction": terms.reconstruction, "tokens": terms.tokens}
+    found |= {f"divergence {name}": value for name, value in terms.divergence.items()}
+    found |= {f"kl {name}": value for name, value in terms.kl.items()}
+    found |= {f"mean {name}": q.mean for name, q in terms.posteriors.items()}
+    return found | {f"spread {name}": q.log_variance for name, q in terms.posteriors.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "directions"),
+    [(name, 1) for name in recipe_names()] + [(name, 2) for name in with_an_encoder],
+)
+def test_no_term_knows_the_neighbours_length(name: str, directions: int) -> None:
+    model = small_model(name, ["encoder.bidirectional=true"] if directions == 2 else [])
+    with torch.no_grad():
+        for module in (model.encoder, model.decoder):
+            if module is not None:  # a real vector at <pad>: it must not matter
+                module.embedding.weight[PAD] = 3.0
+    noise = torch.randn(len(SENTENCES), max(1, model.latent_dim))
+    together = flatten(terms_at_fixed_noise(model, make_batch(SENTENCES, width=14), noise))
+    for row, sentence in enumerate(SENTENCES):
+        alone = flatten(terms_at_fixed_noise(model, make_batch([sentence]), noise[row : row + 1]))
+        assert alone.keys() == together.keys()
+        for term, value in alone.items():
+            torch.testing.assert_close(
+                together[term][row], value[0], atol=1e-5, rtol=1e-5, msg=f"{term} of {sentence}"
+            )
+
+
+@pytest.mark.parametrize("steps", ["last", "every"])
+def test_batch_norm_in_training_does_not_see_padding(steps: str) -> None:
+    found = []
+    for width in (0, 20):
+        model = small_model("bn-vae", [f"latents.z.readout={steps}"]).train()
+        batch = make_batch(SENTENCES, width=width)
+        q = model.posterior(batch)
+        norm = model.latents["z"].posterior.batch_norm
+        assert q is not None
+        found.append((q.mean, norm.running_mean.clone(), norm.running_variance.clone()))
+    for narrow, wide in zip(*found, strict=True):
+        torch.testing.assert_close(wide, narrow, atol=1e-5, rtol=1e-5)
+
+
+# --- the matrix ---------------------------------------------------------------------------
+
+
+def loss_of(model: Model, objective: Objective, batch, progress: Progress) -> torch.Tensor:
+    torch.manual_seed(7)
+    return objective(model(batch), batch.total, progress).total
+
+
+@every_recipe
+def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
+    recipe = small_recipe(name)
+    model = small_model(name).train()
+    objective = Objective(recipe.objective)
+    batch = make_batch(random_sentences(8))
+    assert model.has_density == (name != "autoencoder")
+    assert model.latent_dim == 4 * len(recipe.latents)
+
+    # a step of gradient descent moves every parameter, of every player, and lowers the loss
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    progress = Progress(500, 100)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-2)
+    loss = loss_of(model, objective, batch, progress)
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved == set(before)
+    players = {key.split(".")[0] for key in moved}
+    assert players == ({"encoder", "latents", "decoder"} if recipe.latents else {"decoder"})
+    if recipe.decoder.word_dropout == 0:
+        assert loss_of(model, objective, batch, progress) < loss
+
+    # a round trip through a file moves nothing
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    torch.manual_seed(99)
+    copy = Model(recipe, VOCABULARY)
+    copy.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    model.eval(), copy.eval()
+    for one, other in zip(
+        flatten(terms_at_fixed_noise(model, batch, torch.zeros(()))).values(),
+        flatten(terms_at_fixed_noise(copy, batch, torch.zeros(()))).values(),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+    # sentences from the prior, and the batch's own again
+    generator = torch.Generator().manual_seed(0)
+    z = model.sample_prior(5, generator)
+    written = generate(
+        model.decoder, z, rows=5, method="sample", top_p=0.9, generator=generator, max_length=6
+    )
+    assert len(written) == 5
+    assert all(0 <= word < VOCABULARY for row in written for word in row)
+    posterior = model.posterior(batch)
+    assert (posterior is None) == (not recipe.latents)
+    if posterior is not None:
+        assert z is not None
+        assert z.shape == (5, 4)
+        assert model.log_prior(z).shape == (5,)
+        assert len(generate(model.decoder, posterior.mean, max_length=6)) == 8
+
+
+@every_recipe
+def test_mixed_precision_is_finite_and_close(name: str) -> None:
+    model, objective = small_model(name), Objective(small_recipe(name).objective)
+    batch = make_batch(random_sentences(8))
+    exact = loss_of(model, objective, batch, Progress(500, 100))
+    exact.backward()
+    gradients = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = loss_of(model, objective, batch, Progress(500, 100))
+    rounded.backward()
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0.01, atol=0)
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    a = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    b = torch.cat([gradients[key].flatten() for key, _ in model.named_parameters()])
+    assert torch.cosine_similarity(a, b, dim=0) > 0.99
+
+
+@every_recipe
+def test_densities_are_computed_in_full_precision(name: str) -> None:
+    model = small_model(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model(make_batch(SENTENCES))
+    for term, value in flatten(terms).items():
+        if term != "tokens":
+            assert value.dtype == torch.float32, term
+
+
+def test_two_latents_stand_side_by_side() -> None:
+    overrides = ["latents.c={dim: 3, readout: mean}", "latents.z.readout=max"]
+    model = small_model("vae", overrides)
+    batch = make_batch(SENTENCES)
+    terms = model(batch)
+    assert model.latent_dim == 7
+    assert {name: tuple(kl.shape) for name, kl in terms.kl.items()} == {"z": (4, 4), "c": (4, 3)}
+    total = sum(kl.sum(1) for kl in terms.kl.values())
+    torch.testing.assert_close(terms.elbo, terms.reconstruction - total)
+    posterior = model.posterior(batch)
+    assert posterior is not None
+    torch.testing.assert_close(posterior.kl_standard().sum(1), total)
+    z = torch.randn(5, 2, 7)
+    standard = torch.distributions.Normal(0, 1).log_prob(z).sum(-1)
+    torch.testing.assert_close(model.log_prior(z), standard)
+
+
+def test_language_model_is_a_model_without_latents() -> None:
+    model = small_model("lstm-lm")
+    terms = model(make_batch(SENTENCES))
+    assert model.encoder is None
+    assert model.sample_prior(3) is None
+    assert model.posterior(make_batch(SENTENCES)) is None
+    assert terms.kl == terms.divergence == terms.posteriors == {}
+    assert torch.equal(terms.elbo, terms.reconstruction)
+    assert terms.tokens.tolist() == [len(sentence) + 1 for sentence in SENTENCES]
+
+
+def test_autoencoder_adds_no_noise_and_reports_no_kl() -> None:
+    model = small_model("autoencoder").train()
+    model.decoder.eval()
+    batch = make_batch(SENTENCES)
+    first, second = model(batch), model(batch)
+    assert torch.equal(first.reconstruction, second.reconstruction)
+    assert first.kl == first.divergence == {}

@@ -1,0 +1,128 @@
+"""The stop rule, the verdict on a latent, and the optimisers, each against hand-worked numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from uncollapse.config import PlateauConfig, TrainingConfig
+from uncollapse.strategies.joint import Joint
+from uncollapse.training.plateau import Plateau
+from uncollapse.training.verdict import verdict
+
+
+def actions(scores: list[float], config: PlateauConfig | None) -> list[str]:
+    rule = Plateau()
+    return [rule.update(score, epoch, config) for epoch, score in enumerate(scores)]
+
+
+def test_plateau_by_hand() -> None:
+    config = PlateauConfig(patience=2, factor=0.5, max_decays=3, start_epoch=4)
+    # epoch      0  1  2  3  4  5  6  7  8  9  10 11
+    scores = [9, 8, 8, 9, 9, 7, 8, 9, 10, 9, 11, 12.0]
+    # 0-2 improve or equal 8; 3, 4 are worse: decay at 4, reference 9; 5 improves to 7;
+    # 6, 7 are worse: decay, reference 9; 8 is worse than 9, 9 equals it, 10 and 11 are worse: stop
+    expected = ["go on"] * 4 + ["decay"] + ["go on"] * 2 + ["decay"] + ["go on"] * 3 + ["stop"]
+    assert actions(scores, config) == expected
+
+
+def test_plateau_waits_for_its_first_epoch_but_counts_before_it() -> None:
+    config = PlateauConfig(patience=2, factor=0.5, max_decays=5, start_epoch=5)
+    assert actions([1, 2, 2, 2, 2, 2], config) == ["go on"] * 5 + ["decay"]
+
+
+def test_no_decays_is_early_stopping() -> None:
+    config = PlateauConfig(patience=3, factor=0.5, max_decays=0, start_epoch=0)
+    assert actions([5, 4, 6, 6, 6], config) == ["go on"] * 4 + ["stop"]
+
+
+def test_no_rule_never_stops() -> None:
+    assert set(actions([1.0] + [2.0] * 50, None)) == {"go on"}
+
+
+@pytest.mark.parametrize(
+    ("kl", "mi", "active", "dim", "weight", "previous", "state"),
+    [
+        (7.2, 6.9, 20, 32, 1.0, [], "alive"),
+        (0.001, 0.0, 0, 32, 1.0, [], "collapsed"),
+        (0.001, 0.0, 0, 32, 0.3, [], "dying"),  # the weight still rises
+        (0.3, 0.2, 1, 32, 1.0, [], "dying"),
+        (0.3, 0.2, 1, 32, 0.5, [], "alive"),
+        (2.0, 1.5, 4, 32, 1.0, [8.0, 6.0, 4.0], "dying"),
+        (2.0, 1.5, 4, 32, 1.0, [8.0, 6.0, 1.0], "alive"),  # it rises again
+        (3.5, 1.5, 4, 32, 1.0, [4.0, 3.9, 3.8], "alive"),  # settling
+        (3.2, 0.0, 0, 32, 1.0, [], "collapsed"),  # a KL paid for nothing
+        (None, 3.0, 32, 32, 1.0, [], "alive"),  # a point posterior
+        (None, 0.0, 0, 32, 1.0, [], "collapsed"),
+        (None, None, None, 0, 1.0, [], "no latent"),
+    ],
+)
+def test_verdict(kl, mi, active, dim, weight, previous, state) -> None:
+    found = verdict(kl, mi, active, dim, weight=weight, previous_kl=previous)
+    assert found.state == state
+    assert bool(found.advice) == (state in ("dying", "collapsed"))
+    assert found.evidence
+
+
+def reference_adam(p, grads, lr, eps, decay):
+    """Adam with coupled weight decay, in float64, as published."""
+    m = v = torch.zeros_like(p)
+    for step, grad in enumerate(grads, 1):
+        g = grad + decay * p
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g * g
+        p = p - lr * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + eps)
+    return p
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-8])
+@pytest.mark.parametrize(("eps", "decay"), [(1e-8, 0.0), (1e-6, 1e-5)])
+def test_adam_is_exact_on_the_parameters(scale: float, eps: float, decay: float) -> None:
+    torch.manual_seed(0)
+    module = nn.Embedding(50, 16)
+    start = module.weight.detach().double()
+    config = TrainingConfig(
+        optimizer="adam", learning_rate=1e-2, epsilon=eps, weight_decay=decay, plateau=None
+    )
+    optimizer = Joint(config).optimizer(module)
+    grads = []
+    for step in range(40):
+        grad = scale * torch.randn(50, 16)
+        grad[step % 50 :: 7] = 0  # rows that a batch does not touch still move
+        grads.append(grad.double())
+        module.weight.grad = grad
+        optimizer.step()
+    moved = module.weight.detach().double() - start
+    expected = reference_adam(start, grads, 1e-2, eps, decay) - start
+    assert (moved - expected).norm() / expected.norm() < 2e-5
+
+
+def test_sgd_is_exact_and_plain() -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(5, 4, bias=False)
+    expected = module.weight.detach().double()
+    optimizer = Joint(TrainingConfig(optimizer="sgd", learning_rate=0.5)).optimizer(module)
+    for _ in range(10):
+        module.weight.grad = torch.randn(4, 5)
+        expected = expected - 0.5 * module.weight.grad.double()
+        optimizer.step()
+    torch.testing.assert_close(module.weight.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    module = nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    (group,) = Joint(TrainingConfig()).optimizer(module).param_groups
+    assert group["params"] == [module.weight]
+
+
+def test_learning_rate_halves_and_follows_the_cosine() -> None:
+    config = TrainingConfig(learning_rate=1.0, cosine_period_epochs=10)
+    joint = Joint(config)
+    assert joint.learning_rate(0, 0) == 1.0
+    assert joint.learning_rate(5, 0) == pytest.approx(0.5)
+    assert joint.learning_rate(10, 2) == pytest.approx(0.25)
+    assert joint.learning_rate(19, 0) == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)))

@@ -1,0 +1,184 @@
+"""A run small enough for tests, in this process or in one of its own.
+
+As a program, ``training_support.py FOLDER [--resume] [--signal-at N NAME] [--kill-in-save N]``
+makes the same run as :func:`train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from uncollapse.config import Recipe
+from uncollapse.data.corpus import Corpus
+from uncollapse.data.tokenizer import Tokenizer
+from uncollapse.errors import UncollapseError
+from uncollapse.model import Model
+from uncollapse.objectives.objective import Objective
+from uncollapse.recipes import load_recipe
+from uncollapse.training import checkpoint
+from uncollapse.training.checkpoint import CheckpointStore
+from uncollapse.training.fit import fit
+from uncollapse.training.history import History
+
+TIMES = ("seconds", "tokens_per_second")
+# a step size that overshoots, so that the stop rule has something to do within seven epochs
+SETTINGS = [
+    "encoder.embedding_dim=6",
+    "encoder.hidden_dim=8",
+    "encoder.init_scale=null",
+    "latents.z.dim=3",
+    "decoder.embedding_dim=6",
+    "decoder.hidden_dim=8",
+    "decoder.output_dropout=0.3",
+    "decoder.init_scale=null",
+    "training.max_epochs=7",
+    "training.batch_size=16",
+    "training.precision=f32",
+    "training.optimizer=adam",
+    "training.learning_rate=0.1",
+]
+RULE = "{patience: 1, factor: 0.5, max_decays: 9, start_epoch: 0}"
+SENTENCES, BATCHES = 100, 7  # 7 batches of 16, the last one of 4
+
+
+def small_recipe(*overrides: str, name: str = "vae") -> Recipe:
+    """A packaged recipe at the size of these tests."""
+    known = SETTINGS if name == "vae" else [s for s in SETTINGS if s[0] in "dt"]
+    return load_recipe(name, [*known, f"training.plateau={RULE}", *overrides])
+
+
+def corpora() -> tuple[Corpus, Corpus, int]:
+    """Training and validation sentences of random words, and the vocabulary size."""
+    draw = random.Random(0)
+    words = [f"w{number}" for number in range(20)]
+    texts = [" ".join(draw.choices(words, k=draw.randint(1, 9))) for _ in range(SENTENCES + 30)]
+    tokenizer = Tokenizer.train(texts, "whitespace", None)
+    train, validation = texts[:SENTENCES], texts[SENTENCES:]
+    return (
+        Corpus.from_texts(train, tokenizer),
+        Corpus.from_texts(validation, tokenizer),
+        len(tokenizer),
+    )
+
+
+def new_model(recipe: Recipe, vocabulary: int) -> Model:
+    """The same initial weights every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return Model(recipe, vocabulary)
+
+
+def train(
+    folder: Path, recipe: Recipe | None = None, *, resume: bool = False, callbacks: Any = ()
+) -> tuple[Model, History]:
+    """One run of the small recipe."""
+    recipe = recipe or small_recipe()
+    training, validation, vocabulary = corpora()
+    model = new_model(recipe, vocabulary)
+    history = fit(
+        model,
+        Objective(recipe.objective),
+        recipe,
+        training,
+        validation,
+        folder,
+        seed=3,
+        device="cpu",
+        resume=resume,
+        show_progress=False,
+        callbacks=callbacks,
+    )
+    return model, history
+
+
+class SignalAt(Callback):
+    """Sends this process a signal during a batch."""
+
+    def __init__(self, batch: int, number: int) -> None:
+        self.batch = batch
+        self.number = number
+
+    def on_train_batch_start(self, _trainer: Trainer, module: Any, *_: Any) -> None:
+        if module.state.batches_seen + 1 == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
+def last_payload(folder: Path) -> dict[str, Any]:
+    """Everything in the newest checkpoint, but for wall-clock times."""
+    payload = CheckpointStore(folder / "training").load()
+    assert payload is not None
+    payload["state"]["seconds"] = 0.0
+    for row in payload["state"]["rows"]:
+        for name in TIMES:
+            row.pop(name)
+    return payload
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit-for-bit equality of nested containers of tensors and numbers."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def main() -> None:
+    """The run as a program, whose exit code is the error's."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--recipe", default="vae")
+    parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--signal-at", nargs=2)
+    parser.add_argument("--kill-in-save", type=int)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    callbacks = []
+    # of several processes, only one is signalled
+    if chosen.signal_at and os.environ.get("RANK", "1") == "1":
+        batch, name = chosen.signal_at
+        callbacks.append(SignalAt(int(batch), signal.Signals[name]))
+    if chosen.kill_in_save:
+        _kill_in_save(chosen.kill_in_save)
+    try:
+        model, _ = train(
+            chosen.folder,
+            small_recipe(*chosen.set, name=chosen.recipe),
+            resume=chosen.resume,
+            callbacks=callbacks,
+        )
+    except UncollapseError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    if os.environ.get("RANK", "0") == "0":
+        torch.save(model.state_dict(), chosen.folder / "final.pt")
+
+
+def _kill_in_save(number: int) -> None:
+    """Die without a word in the middle of writing checkpoint ``number``."""
+    write = checkpoint._manifest
+    calls = []
+
+    def dying(folder: Path) -> str:
+        calls.append(folder)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(folder)
+
+    checkpoint._manifest = dying
+
+
+if __name__ == "__main__":
+    main()
