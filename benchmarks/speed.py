@@ -107,7 +107,8 @@ def prepare(settings: Settings, *, grammar: bool) -> Settings:
 
 def compare(workload: str, settings: Settings) -> dict[str, list[Round]]:
     """Let the variants of a workload take turns."""
-    context = get_context("spawn")
+    context = get_context("forkserver")  # a clean process each, but torch is imported once
+    context.set_forkserver_preload(["torch", "uncollapse.model"])
     ends, workers = {}, []
     for variant in WORKLOADS[workload]:
         ends[variant], other = context.Pipe()

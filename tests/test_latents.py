@@ -193,7 +193,7 @@ def test_recalibration_makes_evaluation_agree_with_training() -> None:
         torch.testing.assert_close(imposed, torch.full_like(imposed, gamma2), rtol=1e-3, atol=0)
     # two epochs of moving averages from (0, 1) are not there yet
     assert (variance(train=False) / gamma2 - 1).abs().max() > 0.05
-    model.recalibrate(lambda: batches)
+    model.train().recalibrate(lambda: batches)
     assert not model.training
     recalibrated = variance(train=False)
     torch.testing.assert_close(recalibrated, imposed, rtol=1e-3, atol=0)
@@ -377,3 +377,12 @@ def test_free_bits_have_the_gradient_of_the_official_mask(per: str, nats: float,
         strict=True,
     ):
         torch.testing.assert_close(got, wanted)
+
+
+def test_a_single_sentence_has_no_batch_statistics() -> None:
+    norm = MeanBatchNorm(3, 0.7).train()
+    norm.running_mean += 1
+    value = torch.tensor([[2.0, 1.0, 0.0]])
+    expected = 0.7 * (value - 1) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(norm(value), expected)
+    assert norm.running_variance.tolist() == [1, 1, 1]

@@ -9,6 +9,7 @@ import torch
 from helpers import SENTENCES, VOCABULARY, make_batch, random_sentences, small_model, small_recipe
 from safetensors.torch import load_file, save_file
 
+from uncollapse.config import ConstantScheduleConfig
 from uncollapse.data.tokenizer import PAD
 from uncollapse.decoders.generation import generate
 from uncollapse.errors import UserError
@@ -246,3 +247,9 @@ def test_autoencoder_adds_no_noise_and_reports_no_kl() -> None:
     first, second = model(batch), model(batch)
     assert torch.equal(first.reconstruction, second.reconstruction)
     assert first.kl == first.divergence == {}
+
+
+def test_another_kind_drops_the_keys_of_the_old_one() -> None:
+    recipe = load_recipe("vae", ["objective.weight.kind=constant", "decoder.kind=gru"])
+    assert recipe.objective.weight == ConstantScheduleConfig()
+    assert (recipe.decoder.kind, recipe.decoder.hidden_dim) == ("gru", 256)

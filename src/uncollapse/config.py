@@ -318,19 +318,26 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
         raise _one_line(error) from None
 
 
+def keys_of_kind(kind: object) -> set[str]:
+    """All keys that a section of this kind may have."""
+    sections = [section for section in Section.__subclasses__() if kind in _kinds([section])]
+    return {key for section in sections for key in section.model_fields}
+
+
 def _one_line(error: ValidationError) -> UserError:
     detail = error.errors()[0]
     *parents, last = [str(part) for part in detail["loc"]] or ["recipe"]
     visible, sections = _locate(parents)
+    context = detail.get("ctx", {})
     if detail["type"] == "extra_forbidden":
         known = {key for section in sections for key in section.model_fields}
         place = f" in {'.'.join(visible)}" if visible else ""
         return unknown_name(f"key{place}", last, known)
     if detail["type"] == "union_tag_invalid":
-        known = re.findall(r"'([^']*)'", detail["ctx"]["expected_tags"])
-        return unknown_name(f"{'.'.join([*visible, last])}.kind", detail["ctx"]["tag"], known)
+        known = re.findall(r"'([^']*)'", context["expected_tags"])
+        return unknown_name(f"{'.'.join([*visible, last])}.kind", context["tag"], known)
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
-        known = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        known = re.findall(r"'([^']*)'", context["expected"])
         return unknown_name(".".join([*visible, last]), detail["input"], known)
     if last not in _kinds(sections):  # a check of a whole section ends in its kind
         visible.append(last)

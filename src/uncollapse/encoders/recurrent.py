@@ -12,7 +12,11 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.initialisation import initialise
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+}
 
 
 @dataclass

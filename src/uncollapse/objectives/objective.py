@@ -56,7 +56,7 @@ class Objective:
         return Loss(per_sentence.sum() / total_sentences, weight, parts)
 
     def per_sentence(self, terms: Terms, weight: float | None = None) -> Tensor:
-        """The objective of every sentence, ``(B,)``; at the schedule's final weight if not given."""
+        """The objective of every sentence, ``(B,)``; by default at the schedule's final weight."""
         weight = final_weight(self.schedule) if weight is None else weight
         loss = -terms.reconstruction
         for divergence in terms.divergence.values():

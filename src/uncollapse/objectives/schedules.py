@@ -35,7 +35,7 @@ class Progress:
         return self.batches_seen / self.batches_per_epoch
 
 
-def constant(config: ConstantScheduleConfig, progress: Progress) -> float:
+def constant(config: ConstantScheduleConfig, _progress: Progress) -> float:
     """The same weight throughout."""
     return config.value
 

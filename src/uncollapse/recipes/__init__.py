@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from uncollapse.config import Recipe, parse_recipe
+from uncollapse.config import Recipe, keys_of_kind, parse_recipe
 from uncollapse.errors import UserError, unknown_name
 
 
@@ -131,4 +131,7 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
         if not isinstance(below, dict):
             raise UserError(f"cannot set {'.'.join(path)}: {key} is not a section")
         values = below
+    if last == "kind" and values.get("kind") != value and (known := keys_of_kind(value)):
+        for key in values.keys() - known:  # of the old kind; an unknown kind is refused later
+            del values[key]
     values[last] = value

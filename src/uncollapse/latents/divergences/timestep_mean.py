@@ -29,7 +29,8 @@ class TimestepMean:
 
     def __call__(self, inference: Inference, prior: StandardNormal) -> Tensor:
         """Nats per sentence, ``(B,)``."""
-        assert inference.steps is not None and inference.mask is not None
+        assert inference.steps is not None
+        assert inference.mask is not None
         weight = step_weights(inference.mask, self.last)[:, :, None]  # (B, T, 1)
         # padded steps hold numbers without meaning, perhaps infinite ones: zero times
         # infinity would not be zero

@@ -53,24 +53,16 @@ class MeanBatchNorm(nn.Module):
         return self.scale * normal + self.shift
 
     def _batch_statistics(self, means: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        sums = _sums(means, mask)  # (3, D)
-        if distributed.is_available() and distributed.is_initialized():
-            from torch.distributed.nn.functional import all_reduce
-
-            sums = all_reduce(sums)  # gradients flow to every process
+        sums = _over_processes(_sums(means, mask))  # (3, D)
         count = sums[0]
+        if count[0] < 2:  # one position has no variance: an epoch's leftover sentence
+            return self.running_mean, self.running_variance
         mean = sums[1] / count
         # a second pass over the values: E[x²] - E[x]² cancels when the spread is small
-        deviations = _sums(means - mean, mask)
-        if distributed.is_available() and distributed.is_initialized():
-            from torch.distributed.nn.functional import all_reduce
-
-            deviations = all_reduce(deviations)
-        variance = deviations[2] / count
+        variance = _over_processes(_sums(means - mean, mask))[2] / count
         with torch.no_grad():
-            unbiased = variance * count / (count - 1).clamp(min=1)
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_variance.lerp_(unbiased, self.momentum)
+            self.running_variance.lerp_(variance * count / (count - 1), self.momentum)
         return mean, variance
 
     def start_recalibration(self) -> None:
@@ -85,6 +77,15 @@ class MeanBatchNorm(nn.Module):
         self.running_mean.copy_(mean)
         self.running_variance.copy_(squares / count - mean.square())
         self._sums = None
+
+
+def _over_processes(sums: Tensor) -> Tensor:
+    """Add up over all processes; gradients flow back to each of them."""
+    if distributed.is_available() and distributed.is_initialized():
+        from torch.distributed.nn.functional import all_reduce
+
+        return all_reduce(sums)
+    return sums
 
 
 def _sums(values: Tensor, mask: Tensor | None) -> Tensor:

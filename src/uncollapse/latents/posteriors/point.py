@@ -18,7 +18,7 @@ class PointPosterior(nn.Module):
         super().__init__()
         self.linear = nn.Linear(feature_dim, dim, bias=config.bias)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> DiagonalGaussian:
+    def forward(self, features: Tensor, _mask: Tensor | None = None) -> DiagonalGaussian:
         """The limit of a Gaussian without variance."""
         mean = self.linear(features)  # (..., D)
         return DiagonalGaussian(mean, torch.full_like(mean, -torch.inf))
