@@ -30,6 +30,8 @@ def main() -> None:
     What is there from an earlier call is kept and not computed again.
     """
     from uncollapse.benchmark.compare import compare
+    from uncollapse.plots import collapse_pair, save_figure
+    from uncollapse.report.page import latent_panel
 
     begin = time.monotonic()
     FOLDER.mkdir(exist_ok=True)
@@ -50,6 +52,8 @@ def main() -> None:
         entropy_floor=entropy,
         say=lambda line: print(line, file=sys.stderr),
     )
+    runs = {run.name: latent_panel(run) for run in found.summaries}
+    save_figure(collapse_pair(runs["vae"], runs["bn-vae"]), FOLDER / "collapse.png")
     print(found.to_text())
     print(f"\nThe grammar's exact entropy, {entropy:.2f} nats per sentence, is the floor of nll.")
     print(f"Page: {FOLDER / 'comparison' / 'index.html'}  ({time.monotonic() - begin:.0f} s)")
