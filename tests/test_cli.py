@@ -77,7 +77,7 @@ def test_training_and_every_verb(call: Call, data: Path, tmp_path: Path) -> None
     test = ("--data", data / "test.jsonl")
     code, out, err = call("evaluate", run, *test, "--samples", 10, "--json")
     assert (code, err) == (0, "")
-    names = "reconstruction kl elbo nll ppl mi active_units bleu".split()
+    names = ["reconstruction", "kl", "elbo", "nll", "ppl", "mi", "active_units", "bleu"]
     found = json.loads(out)
     assert list(found)[:8] == names
     for metric in found.values():
@@ -106,7 +106,7 @@ def test_stdin_is_data(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(sys, "stdin", nothing)
         assert call("reconstruct", run, "--data", "-")[0] == 2
     read, write = os.pipe()
-    os.write(write, "play some jazz\n\nwill it rain\n".encode())
+    os.write(write, b"play some jazz\n\nwill it rain\n")
     os.close(write)
     with os.fdopen(read) as stream:
         monkeypatch.setattr(sys, "stdin", stream)

@@ -229,7 +229,7 @@ def test_writing_refuses_bad_input(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists"):
         write_grammar(existing, 5, 0)
     assert existing.read_text() == "mine\n"
-    with pytest.raises(UserError, match="suffix '.xml'"):
+    with pytest.raises(UserError, match=r"suffix '\.xml'"):
         write_grammar(tmp_path / "corpus.xml", 5, 0)
     with pytest.raises(UserError, match="at least 1"):
         write_grammar(tmp_path / "new.txt", 0, 0)

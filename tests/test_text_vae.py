@@ -203,9 +203,9 @@ def test_damage_is_named(run: Path, tmp_path: Path) -> None:
         for change in (truncate, Path.unlink):
             with pytest.raises(RunError, match=name):
                 TextVAE.from_pretrained(broken(name, change))
-    with pytest.raises(RunError, match=r"config.json is damaged"):
+    with pytest.raises(RunError, match=r"config\.json is damaged"):
         TextVAE.from_pretrained(broken("config.json", truncate))
-    with pytest.raises(UserError, match="no config.json"):
+    with pytest.raises(UserError, match=r"no config\.json"):
         TextVAE.from_pretrained(broken("config.json", Path.unlink))
 
 

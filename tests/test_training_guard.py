@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +17,11 @@ from training_support import corpora, new_model, same, small_recipe, train
 
 from uncollapse.errors import RunError, UserError
 from uncollapse.model import Model, Terms
+from uncollapse.objectives import Objective
+from uncollapse.objectives.schedules import final_weight
 from uncollapse.training import process
 from uncollapse.training.fit import _placement
+from uncollapse.training.monitor import CollapseMonitor
 
 
 class Spoil(Callback):
@@ -169,3 +174,40 @@ def test_training_does_not_depend_on_the_callers_random_state(tmp_path: Path) ->
     torch.manual_seed(2)
     second, _ = train(tmp_path / "b", recipe)
     assert same(first.state_dict(), second.state_dict())
+
+
+def test_kernel_caches_are_bounded_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "500")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    process.bound_kernel_caches()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "500"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "32"
+
+
+def test_the_monitor_speaks_once_per_change_of_state() -> None:
+    lines: list[str] = []
+    monitor = CollapseMonitor(lines.append)
+    state = SimpleNamespace(batches_seen=1000, rows=[], warned={})
+    objective = Objective(small_recipe().objective)
+    module: Any = SimpleNamespace(
+        state=state,
+        kl_weight=final_weight(objective.schedule),
+        objective=objective,
+        model=SimpleNamespace(latents={"z": SimpleNamespace(dim=8)}),
+    )
+    trainer: Any = SimpleNamespace(is_global_zero=True)
+    course = [(3.0, 2.5, 5), (2.9, 2.5, 5), (0.02, 0.0, 0), (0.01, 0.0, 0), (3.0, 2.0, 4)]
+    for epoch, (kl, mi, active) in enumerate(course, 1):
+        found = {"kl/z": kl, "mi/z": mi, "active_units/z": active}
+        row = {f"validation/{name}": value for name, value in found.items()}
+        state.rows.append({"epoch": epoch, **row})
+        monitor.on_train_epoch_end(trainer, module)
+    assert len(lines) == 2
+    assert lines[0].startswith("epoch 3: latent z is collapsed (KL 0.02 nats, mutual information")
+    assert "bn-vae" in lines[0]
+    assert lines[1] == (
+        "epoch 5: latent z is alive (KL 3.00 nats, mutual information 2.00 nats, "
+        "4 of 8 units active)"
+    )

@@ -11,11 +11,11 @@ import torch
 
 from uncollapse import saving
 from uncollapse.config import Recipe
-from uncollapse.loading import Data, corpus_of, learn_tokenizer
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.device import find_device
 from uncollapse.errors import UserError
 from uncollapse.evaluation.standard import evaluate
+from uncollapse.loading import Data, corpus_of, learn_tokenizer
 from uncollapse.model import Model
 from uncollapse.model_card import model_card
 from uncollapse.objectives import Objective
@@ -93,9 +93,7 @@ def train_run(
         show_progress=progress,
     )
     if first:
-        metrics = evaluate(
-            model.to(place), validating, tokenizer, metrics=CARD_METRICS
-        )
+        metrics = evaluate(model.to(place), validating, tokenizer, metrics=CARD_METRICS)
         figures = {name: metric.to_dict() for name, metric in metrics.items()}
         saving.finish_run(folder, model.cpu(), figures, model_card(recipe, facts, figures))
     return model, tokenizer, history.rows

@@ -132,8 +132,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = int(config["format_version"])
-        config["run"], config["finished"], config["files"]
-    except (ValueError, KeyError, TypeError, OSError):
+        if not {"run", "finished", "files"} <= config.keys():
+            raise KeyError("files")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise RunError(f"{path} is damaged: not the configuration of a run") from None
     if version > FORMAT_VERSION:
         raise UserError(

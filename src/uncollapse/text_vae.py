@@ -15,13 +15,13 @@ import torch
 from uncollapse import saving
 from uncollapse.config import Recipe
 from uncollapse.data.batches import sequential_batches
-from uncollapse.loading import Data, corpus_of
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.decoders.generation import Method, generate
 from uncollapse.device import find_device
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import UserError
 from uncollapse.evaluation.standard import evaluate
+from uncollapse.loading import Data, corpus_of
 from uncollapse.model import Model
 from uncollapse.model_card import model_card
 from uncollapse.recipes import load_recipe, with_latent_dim
