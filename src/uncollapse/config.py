@@ -259,6 +259,7 @@ class TrainingConfig(Section):
     select_on: Literal["elbo", "objective", "reconstruction"] = "elbo"
     plateau: PlateauConfig | None = PlateauConfig()
     checkpoint_every_minutes: Positive = 10.0
+    tensorboard: bool = False  # the history also for TensorBoard; needs the extra
 
 
 class Recipe(Section):

@@ -20,6 +20,7 @@ from uncollapse.model import Model
 from uncollapse.model_card import model_card
 from uncollapse.objectives import Objective
 from uncollapse.training.fit import fit
+from uncollapse.training.tensorboard import require_tensorboard
 
 HELD_OUT = 0.05  # share of the training sentences that validate, where nothing else does
 MOST_HELD_OUT = 2_000
@@ -52,6 +53,8 @@ def train_run(
     """
     say = say or _nobody
     place = find_device(device)
+    if recipe.training.tensorboard:
+        require_tensorboard()
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one writes
     if first and resume and saving.read_config(folder)["finished"]:
         raise UserError(f"the run in {folder} has finished; there is nothing to resume")

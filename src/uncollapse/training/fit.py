@@ -27,6 +27,7 @@ from uncollapse.training.process import tuned_process
 from uncollapse.training.progress import Progress
 from uncollapse.training.resume import Checkpoints, resumed_state
 from uncollapse.training.state import RunState
+from uncollapse.training.tensorboard import TensorBoardHistory
 from uncollapse.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def fit(
                 Epochs(store, run_folder),
                 progress,
                 CollapseMonitor(progress.say),
+                *([TensorBoardHistory(run_folder)] if config.tensorboard else []),
                 *callbacks,
                 Checkpoints(store, config.checkpoint_every_minutes, payload),
             ],
