@@ -110,7 +110,7 @@ class TrainingModule(LightningModule):
         terms, loss, batch = self._step
         found = [name for name in gather_objects(find_nonfinite(terms, loss, batch, self)) if name]
         raise RunError(
-            f"non-finite {found[0] if found else 'gradient norm'} in batch "
+            f"non-finite {found[0] if found else 'gradient norm (beyond float32)'} in batch "
             f"{self.state.batches_seen + 1} (epoch {self.state.epoch + 1}); "
             "this batch's update was not made"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +14,22 @@ import torch
 import torch.backends.mkldnn as mkldnn
 
 # glibc's names for mallopt parameters (malloc.h)
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 # f32 arithmetic errs by about 3e-7 in this test, bf16 by about 3e-3
 LARGEST_ERROR = 1e-5
+# compiled kernels that oneDNN and PyTorch's layer above it may each keep
+KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "32"}
 MATMUL: Any = getattr(mkldnn, "matmul")  # noqa: B009 (an attribute set at run time)
 
 
 @contextlib.contextmanager
 def tuned_process() -> Iterator[None]:
-    """Reuse freed memory, and take the faster f32 matrix products where they are true f32.
+    """Bound and reuse memory; take the faster f32 matrix products where they are true f32.
 
-    The allocator stays tuned afterwards (nothing can be handed back piecemeal); the matrix
-    product setting is put back. Does nothing outside glibc, or for a device other than the CPU.
+    The memory settings stay for the life of the process (they cannot be taken back); the
+    product setting is put back. What a system lacks is left alone.
     """
+    bound_kernel_caches()
     keep_freed_memory()
     before = MATMUL.fp32_precision
     if fast_products_are_exact():
@@ -34,6 +38,17 @@ def tuned_process() -> Iterator[None]:
         yield
     finally:
         MATMUL.fp32_precision = before
+
+
+def bound_kernel_caches() -> None:
+    """Keep few compiled kernels, unless the user's environment says otherwise.
+
+    Each number of rows gets kernels of its own, and batches of text have hundreds of numbers.
+    The default caches (1,024 kernels each) therefore grow by hundreds of megabytes over a few
+    epochs, and the speed is the same. Read by oneDNN when it is first used.
+    """
+    for name, value in KEPT_KERNELS.items():
+        os.environ.setdefault(name, value)
 
 
 @functools.cache
@@ -53,7 +68,7 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_ARENA_MAX: 1}
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
     return all(libc.mallopt(parameter, value) for parameter, value in settings.items())
 
 
