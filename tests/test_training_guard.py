@@ -15,11 +15,11 @@ import torch
 from lightning.pytorch import Callback
 from training_support import corpora, new_model, same, small_recipe, train
 
+from uncollapse import tuning
 from uncollapse.errors import RunError, UserError
 from uncollapse.model import Model, Terms
 from uncollapse.objectives import Objective
 from uncollapse.objectives.schedules import final_weight
-from uncollapse.training import process
 from uncollapse.training.fit import _placement
 from uncollapse.training.monitor import CollapseMonitor
 
@@ -135,28 +135,28 @@ def test_bf16_trains_and_keeps_f32_weights(tmp_path: Path) -> None:
 
 
 def test_the_probe_tells_f32_from_bf16() -> None:
-    true_f32 = process.product_error("ieee")
-    assert true_f32 < process.LARGEST_ERROR
+    true_f32 = tuning.product_error("ieee")
+    assert true_f32 < tuning.LARGEST_ERROR
     a, b = torch.randn(64, 256), torch.randn(256, 64)
     exact = a.double() @ b.double()
     rounded = (a.bfloat16() @ b.bfloat16()).double()
-    assert (rounded - exact).norm() / exact.norm() > process.LARGEST_ERROR
+    assert (rounded - exact).norm() / exact.norm() > tuning.LARGEST_ERROR
 
 
 def test_the_product_setting_is_used_only_if_exact_and_is_put_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = process.MATMUL.fp32_precision
+    before = tuning.MATMUL.fp32_precision
     for exact in (True, False):
-        monkeypatch.setattr(process, "fast_products_are_exact", lambda exact=exact: exact)
-        with process.tuned_process():
-            assert process.MATMUL.fp32_precision == ("bf16" if exact else before)
-        assert process.MATMUL.fp32_precision == before
+        monkeypatch.setattr(tuning, "fast_products_are_exact", lambda exact=exact: exact)
+        with tuning.tuned_process():
+            assert tuning.MATMUL.fp32_precision == ("bf16" if exact else before)
+        assert tuning.MATMUL.fp32_precision == before
 
 
 def test_memory_setting_is_for_glibc_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert process.keep_freed_memory.__wrapped__() is False
+    assert tuning.keep_freed_memory.__wrapped__() is False
 
 
 def test_package_and_verdict_import_without_lightning() -> None:
@@ -181,7 +181,7 @@ def test_kernel_caches_are_bounded_unless_the_user_says_otherwise(
 ) -> None:
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "500")
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    process.bound_kernel_caches()
+    tuning.bound_kernel_caches()
     assert os.environ["LRU_CACHE_CAPACITY"] == "500"
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "32"
 

@@ -18,7 +18,7 @@ from uncollapse.errors import UserError
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.divergences import TimestepMean
 from uncollapse.model import Model
-from uncollapse.training.process import tuned_process
+from uncollapse.tuning import tuned_process
 
 Progress = Callable[[str, int, int], None]  # what is computed, sentences done, sentences in all
 

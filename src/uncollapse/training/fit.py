@@ -23,12 +23,12 @@ from uncollapse.training.epochs import Epochs
 from uncollapse.training.history import History
 from uncollapse.training.module import TrainingModule
 from uncollapse.training.monitor import CollapseMonitor
-from uncollapse.training.process import tuned_process
 from uncollapse.training.progress import Progress
 from uncollapse.training.resume import Checkpoints, resumed_state
 from uncollapse.training.state import RunState
 from uncollapse.training.tensorboard import TensorBoardHistory
 from uncollapse.training.validation import Validation
+from uncollapse.tuning import tuned_process
 
 if TYPE_CHECKING:
     from uncollapse.config import Recipe
