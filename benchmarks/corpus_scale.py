@@ -1,4 +1,4 @@
-"""Does the data pipeline stay fast and small at scale? Time and peak memory of every stage.
+"""Does a large corpus stay fast and small? Time and peak memory of every stage.
 
 Each stage runs in a process of its own, so that its peak memory is its own. Prints one JSON object.
 
@@ -22,6 +22,7 @@ from pathlib import Path
 
 BATCH_SIZE = 64
 BATCHES = 100  # iterated at the beginning and at the end of an epoch
+TRAINED_BATCHES = 150  # before the stop, and again after the resume
 WORDS = 8
 VOCABULARY = 10_000
 
@@ -42,7 +43,7 @@ def generate(folder: Path, sentences: int) -> dict[str, int]:
     return {"bytes": (folder / "text.txt").stat().st_size}
 
 
-def train(folder: Path, sentences: int) -> dict[str, int]:
+def learn(folder: Path, sentences: int) -> dict[str, int]:
     """Learn the vocabulary."""
     from uncollapse.data.sources import read_rows
     from uncollapse.data.tokenizer import Tokenizer
@@ -87,6 +88,53 @@ def epoch(folder: Path, sentences: int) -> dict[str, int]:
     return {"sentences_per_second": sentences}
 
 
+def train(folder: Path, _sentences: int) -> dict[str, int]:
+    """The first batches of a recipe's training, stopped as Ctrl-C would, and a resume."""
+    import signal
+
+    from lightning.pytorch import Callback
+
+    from uncollapse.data.corpus import Corpus
+    from uncollapse.data.tokenizer import Tokenizer
+    from uncollapse.model import Model
+    from uncollapse.objectives import Objective
+    from uncollapse.recipes import load_recipe
+    from uncollapse.training.fit import fit
+    from uncollapse.training.signals import Interrupted
+
+    class Stop(Callback):
+        """Asks for a stop after some batches."""
+
+        def on_train_batch_end(self, *_: object) -> None:
+            seen[0] += 1
+            if seen[0] % TRAINED_BATCHES == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    seen = [0]
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    corpus = Corpus.build(folder / "text.txt", tokenizer, cache=folder / "cache")
+    recipe = load_recipe("vae")
+    for resumed in (False, True):
+        model = Model(recipe, len(tokenizer))
+        try:
+            fit(
+                model,
+                Objective(recipe.objective),
+                recipe,
+                corpus,
+                corpus.head(1_000),
+                folder / "run",
+                seed=0,
+                resume=resumed,
+                show_progress=False,
+                callbacks=[Stop()],
+            )
+        except Interrupted:
+            continue
+        raise AssertionError("the run was not stopped")
+    return {"batches": seen[0]}
+
+
 def _batches(folder: Path):
     import torch
 
@@ -101,7 +149,7 @@ def _batches(folder: Path):
 
 
 STAGES: dict[str, Callable[[Path, int], dict[str, int]]] = {
-    stage.__name__: stage for stage in (generate, train, build, iterate, resume, epoch)
+    stage.__name__: stage for stage in (generate, learn, build, iterate, resume, epoch, train)
 }
 
 
