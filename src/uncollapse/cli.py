@@ -26,12 +26,11 @@ ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="uncollapse",
     help="Variational autoencoders of text whose latent variables stay alive.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at data, or make some.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at data, or make some.")
 app.add_typer(data_app, name="data")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or saved model.")]
@@ -55,6 +54,8 @@ Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Sent
 
 def main() -> None:
     """Run the program."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     with report_errors():
         sys.exit(app(standalone_mode=False) or 0)
 
