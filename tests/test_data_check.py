@@ -47,7 +47,7 @@ def test_check(splits: tuple[Path, Path]) -> None:
     text = report.to_text()
     assert "empty rows" in text
     assert "2 (line 2, 7)" in text
-    assert f"also in {test}" in text
+    assert f"also in {test.name}" in text
 
 
 def test_unknown_words_under_the_training_vocabulary(splits: tuple[Path, Path]) -> None:
