@@ -156,7 +156,9 @@ def test_part_of_another_kind_replaces_the_whole_part(tmp_path: Path) -> None:
 
 
 def test_file_may_bear_the_name_of_the_recipe_that_it_extends(tmp_path: Path) -> None:
-    assert load_recipe(write(tmp_path, "vae.yaml", "extends: vae\n")) == load_recipe("vae")
+    recipe = load_recipe(write(tmp_path, "vae.yaml", "extends: vae\n"))
+    # the figures that a paper prints are those of the recipe itself, not of what extends it
+    assert recipe == load_recipe("vae").model_copy(update={"published": {}})
 
 
 @pytest.mark.parametrize("files", [{"a": "a"}, {"a": "b", "b": "a"}])

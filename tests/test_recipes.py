@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import SENTENCES, VOCABULARY, make_batch, random_sentences, small_model, small_recipe
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 from uncollapse.config import ConstantScheduleConfig
 from uncollapse.data.tokenizer import PAD
@@ -15,7 +17,14 @@ from uncollapse.decoders.generation import generate
 from uncollapse.errors import UserError
 from uncollapse.model import Model, Terms
 from uncollapse.objectives import Objective, Progress
-from uncollapse.recipes import load_recipe, recipe_names, recipe_source, recipe_to_yaml
+from uncollapse.recipes import (
+    explain_recipe,
+    load_recipe,
+    recipe_names,
+    recipe_schema,
+    recipe_source,
+    recipe_to_yaml,
+)
 
 # fmt: off
 CONTRACT = [
@@ -253,3 +262,60 @@ def test_another_kind_drops_the_keys_of_the_old_one() -> None:
     recipe = load_recipe("vae", ["objective.weight.kind=constant", "decoder.kind=gru"])
     assert recipe.objective.weight == ConstantScheduleConfig()
     assert (recipe.decoder.kind, recipe.decoder.hidden_dim) == ("gru", 256)
+
+
+def test_settings_of_another_corpus() -> None:
+    for name in ("vae@yahoo", "bn-vae@yahoo"):
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert recipe.encoder is not None
+        assert (recipe.encoder.hidden_dim, recipe.decoder.embedding_dim) == (1024, 512)
+    assert load_recipe("bn-vae@yahoo").encoder.init_scale is None  # the recipe's own stays
+    assert load_recipe("lstm-lm@snli").encoder is None
+    with pytest.raises(UserError, match="did you mean 'yahoo'"):
+        load_recipe("vae@yaho")
+    with pytest.raises(UserError, match="same settings on every corpus"):
+        load_recipe("twr-vae@yahoo")
+
+
+def test_published_figures_are_the_recipe_s_own() -> None:
+    assert load_recipe("bn-vae").published["yahoo"]["kl"] == 8.8
+    assert load_recipe("autoencoder").published == {}  # not those of the vae that it extends
+
+
+def test_every_value_says_where_it_comes_from() -> None:
+    lines = dict(
+        line.split("  # ")
+        for line in re.sub(
+            r" +# ", "  # ", explain_recipe("bn-vae@yahoo", ["training.max_epochs=3"])
+        ).splitlines()
+    )
+    assert lines["training.max_epochs: 3"] == "--set"
+    assert lines["latents.z.posterior.batch_norm.scale: 0.7"] == "recipe bn-vae"
+    assert lines["encoder.hidden_dim: 1024"] == "recipe vae, yahoo"
+    assert lines["encoder.kind: lstm"] == "recipe vae"
+    assert lines["training.weight_decay: 0.0"] == "default"
+    # a replaced part leaves no trace of its former layer
+    assert "objective.weight.start" not in explain_recipe("lstm-lm")
+
+
+def test_the_schema_for_editors_names_every_section_and_kind() -> None:
+    schema = recipe_schema()
+    sections = {"data", "encoder", "latents", "decoder", "objective", "strategy", "training"}
+    assert sections | {"extends", "corpora"} <= set(schema["properties"])
+    assert "timestep-mean" in json.dumps(schema)
+
+
+def test_a_tied_softmax_shares_one_table(tmp_path: Path) -> None:
+    sizes = ["decoder.embedding_dim=8", "decoder.hidden_dim=8", "decoder.tied_softmax=true"]
+    model = small_model("vae", sizes)
+    assert model.decoder.output.weight is model.decoder.embedding.weight
+    terms = model(make_batch(SENTENCES))
+    terms.reconstruction.sum().backward()
+    save_model(model, str(tmp_path / "tied.safetensors"))
+    again = small_model("vae", sizes)
+    load_model(again, str(tmp_path / "tied.safetensors"))
+    assert again.decoder.output.weight is again.decoder.embedding.weight
+    assert torch.equal(again.decoder.output.weight, model.decoder.output.weight)
+    with pytest.raises(UserError, match="tied_softmax needs"):
+        load_recipe("vae", ["decoder.embedding_dim=8", "decoder.tied_softmax=true"])

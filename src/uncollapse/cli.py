@@ -95,10 +95,17 @@ def _say(line: str) -> None:
 @app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this recipe.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipe files, for editors.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the recipes, or show one with every default spelled out."""
-    from uncollapse.recipes import load_recipe, recipe_names, recipe_to_yaml
+    from uncollapse.recipes import load_recipe, recipe_names, recipe_schema, recipe_to_yaml
+
+    if schema:
+        print(_json(recipe_schema()))
+        return
 
     if name is not None:
         recipe = load_recipe(name)
@@ -176,14 +183,14 @@ def train(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved recipe, and stop.")
+        bool, typer.Option("--dry-run", help="Print each value of the recipe and its origin.")
     ] = False,
 ) -> None:
     """Train a recipe on a file."""
     if dry_run:
-        from uncollapse.recipes import load_recipe, recipe_to_yaml
+        from uncollapse.recipes import explain_recipe
 
-        print(recipe_to_yaml(load_recipe(recipe, overrides or ())).rstrip())
+        print(explain_recipe(recipe, overrides or ()))
         return
     from uncollapse import TextVAE
 

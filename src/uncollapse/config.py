@@ -74,11 +74,18 @@ class RecurrentDecoderConfig(Section):
     # None: z is not in the state
     initial_state: Literal["tanh", "linear", "hidden"] | None = "tanh"
     every_input: bool = True  # z beside every input embedding
+    tied_softmax: bool = False  # output weights are the embeddings; needs equal widths
     embedding_dropout: Rate = 0.0
     output_dropout: Rate = 0.0
     word_dropout: Rate = 0.0  # share of input words replaced by the unknown token
     init_scale: Positive | None = None
     embedding_init_scale: Positive | None = None
+
+    @model_validator(mode="after")
+    def _tied_widths(self) -> RecurrentDecoderConfig:
+        if self.tied_softmax and self.embedding_dim != self.hidden_dim:
+            raise ValueError("tied_softmax needs embedding_dim equal to hidden_dim")
+        return self
 
 
 EncoderConfig = RecurrentEncoderConfig
@@ -265,12 +272,14 @@ class TrainingConfig(Section):
 class Recipe(Section):
     """A whole system.
 
-    ``latents`` may be empty: a language model is a legal model.
+    ``latents`` may be empty: a language model is a legal model. ``published`` holds, by
+    corpus, the figures that its source prints and that it should approach.
     """
 
     name: str
     summary: str
     source: str
+    published: dict[str, dict[str, float]] = {}
     data: DataConfig = DataConfig()
     encoder: EncoderConfig | None = None
     latents: dict[str, LatentConfig] = {}

@@ -88,7 +88,9 @@ class CheckReport:
             ("too long", _with_lines(self.too_long, self.too_long_lines)),
             ("duplicates", f"{self.duplicates:,}"),
         ]
-        facts += [(f"also in {Path(path).name}", f"{count:,}") for path, count in self.shared.items()]
+        facts += [
+            (f"also in {Path(path).name}", f"{count:,}") for path, count in self.shared.items()
+        ]
         facts += [(f"label {name}", f"{count:,}") for name, count in self.labels.items()]
         facts += [("no label", f"{self.missing_labels:,}")] if self.labels else []
         width = max(len(name) for name, _ in facts)

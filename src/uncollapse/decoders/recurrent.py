@@ -19,7 +19,7 @@ class RecurrentDecoder(nn.Module):
 
     z can enter through the initial state and beside every input embedding. Dropout falls
     on word embeddings and on the states before the softmax, never on z. The softmax layer
-    has no bias and is not tied to the embeddings, as in the code of He et al. 2019.
+    has no bias, as in the code of He et al. 2019; it can be tied to the embeddings.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ class RecurrentDecoder(nn.Module):
             else None
         )
         self.output = nn.Linear(config.hidden_dim, vocabulary_size, bias=False)
+        if config.tied_softmax:
+            self.output.weight = self.embedding.weight
         initialise(self, config.init_scale, config.embedding_init_scale)
 
     def log_prob(self, z: Tensor | None, batch: Batch) -> Tensor:

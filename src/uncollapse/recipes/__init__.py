@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from uncollapse.config import Recipe, keys_of_kind, parse_recipe
+from uncollapse.config import Recipe, parse_recipe
 from uncollapse.errors import UserError, unknown_name
+from uncollapse.recipes.layers import Layers, leaves
 
 
 @cache
@@ -32,23 +33,28 @@ def load_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Reci
     Parameters
     ----------
     name_or_path : str or Path
-        A name of `recipe_names`, or the path of a ``.yaml`` file. It may extend
-        a named recipe or another file, whose path is relative to its own folder.
+        A name of `recipe_names`; such a name with ``@corpus`` for the papers' settings on
+        another corpus than PTB (``vae@yahoo``); or the path of a ``.yaml`` file. A file may
+        extend a named recipe or another file, whose path is relative to its own folder.
     overrides : iterable of str
         ``"section.key=value"``; the value is read as YAML.
 
     Raises
     ------
     UserError
-        Unknown recipe or key, a value that does not fit, or recipes that extend each other.
+        Unknown recipe, corpus or key, a value that does not fit, or recipes that extend each
+        other.
     """
-    values = _read(str(name_or_path), ())
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals or not path:
-            raise UserError(f"cannot read override {override!r}; write section.key=value")
-        _put(values, path.strip().split("."), _parse(text, f"override {override!r}"))
-    return parse_recipe(values)
+    return parse_recipe(_layers(str(name_or_path), overrides).values)
+
+
+def explain_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> str:
+    """The resolved recipe as text: a line a value, with the layer that it came from."""
+    layers = _layers(str(name_or_path), overrides)
+    values = parse_recipe(layers.values).model_dump(mode="json")
+    lines = [(f"{path}: {_flow(value)}", layers.origin(path)) for path, value in leaves(values)]
+    width = min(60, max(len(line) for line, _ in lines))
+    return "\n".join(f"{line:<{width}}  # {origin}" for line, origin in lines)
 
 
 def with_latent_dim(recipe: Recipe, dim: int) -> Recipe:
@@ -64,6 +70,21 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe file, which may also say ``extends`` and ``corpora``."""
+    schema = Recipe.model_json_schema()
+    schema["properties"] |= {
+        "extends": {"type": "string", "description": "A recipe's name, or a file."},
+        "corpora": {
+            "type": "object",
+            "description": "By corpus, the sections that differ there: NAME@CORPUS.",
+            "additionalProperties": {"type": "object"},
+        },
+    }
+    schema["required"] = []  # a recipe that extends another may leave out anything
+    return schema
+
+
 def recipe_source(name: str) -> str:
     """The YAML text of a packaged recipe, as written."""
     if name not in _files():
@@ -71,31 +92,69 @@ def recipe_source(name: str) -> str:
     return _files()[name].read_text(encoding="utf-8")
 
 
-def _read(name_or_path: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
+def _layers(name_or_path: str, overrides: Iterable[str]) -> Layers:
+    is_file = name_or_path.endswith((".yaml", ".yml"))
+    name, _, corpus = (name_or_path, "", "") if is_file else name_or_path.partition("@")
+    documents = _read(name, ())
+    layers = Layers()
+    settings: list[tuple[str, dict[str, Any]]] = []
+    for origin, document in documents:
+        corpora = document.pop("corpora", None) or {}
+        settings.append((origin, corpora))
+        if document is not documents[-1][1]:
+            document.pop("published", None)  # figures of the recipe that it extends
+        layers.lay(document, origin)
+    if corpus:
+        known = {key for _, corpora in settings for key in corpora}
+        if not known:
+            raise UserError(f"recipe {name} has the same settings on every corpus")
+        if corpus not in known:
+            raise unknown_name(f"corpus of recipe {name}", corpus, known)
+        for origin, corpora in settings:
+            # what a recipe lacks, a language model's encoder, it lacks on every corpus
+            parts = corpora.get(corpus, {}).items()
+            present = {key: value for key, value in parts if layers.values.get(key)}
+            layers.lay(present, f"{origin}, {corpus}")
+    own_name = documents[-1][1].get("name")
+    layers.values["name"] = own_name or (Path(name).stem if is_file else name_or_path)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise UserError(f"cannot read override {override!r}; write section.key=value")
+        layers.put(path.strip().split("."), _parse(text, f"override {override!r}"), "--set")
+    return layers
+
+
+def _read(name_or_path: str, extended_by: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+    """The documents that make up a recipe, what is extended first, with their names."""
     is_file = name_or_path.endswith((".yaml", ".yml"))
     place = str(Path(name_or_path).resolve()) if is_file else name_or_path
     if place in extended_by:
         raise UserError(f"recipe {name_or_path} extends itself")
     if is_file:
-        path = Path(name_or_path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = Path(name_or_path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read recipe {path}: {error}") from None
-        name = path.stem
+            raise UserError(f"cannot read recipe {name_or_path}: {error}") from None
     else:
-        text, name = recipe_source(name_or_path), name_or_path
+        text = recipe_source(name_or_path)
     values = _parse(text, f"recipe {name_or_path}")
     if not isinstance(values, dict):
         raise UserError(f"recipe {name_or_path} is not a mapping of sections")
     base = values.pop("extends", None)
-    values.setdefault("name", name)
+    own = (f"recipe {name_or_path}", values)
     if base is None:
-        return values
+        return [own]
     base = str(base)
     if base.endswith((".yaml", ".yml")):
         base = str(Path(name_or_path).parent / base)
-    return _merge(_read(base, (*extended_by, place)), values)
+    return [*_read(base, (*extended_by, place)), own]
+
+
+def _flow(value: Any) -> str:
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    )
 
 
 def _parse(text: str, what: str) -> Any:
@@ -106,32 +165,3 @@ def _parse(text: str, what: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise UserError(f"{what} is not valid YAML{where}") from None
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay ``changes`` over ``base``; a part of another kind replaces the whole part."""
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        same_kind = (
-            isinstance(value, dict)
-            and isinstance(below, dict)
-            and ("kind" not in value or value["kind"] == below.get("kind"))
-        )
-        merged[key] = _merge(below, value) if same_kind else value  # type: ignore[arg-type]
-    return merged
-
-
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    *parents, last = path
-    for key in parents:
-        below = values.get(key)
-        if below is None:
-            below = values[key] = {}
-        if not isinstance(below, dict):
-            raise UserError(f"cannot set {'.'.join(path)}: {key} is not a section")
-        values = below
-    if last == "kind" and values.get("kind") != value and (known := keys_of_kind(value)):
-        for key in values.keys() - known:  # of the old kind; an unknown kind is refused later
-            del values[key]
-    values[last] = value
