@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import SENTENCES, VOCABULARY, make_batch, random_sentences
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -16,6 +18,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, EOS, PAD, UNK
 from uncollapse.decoders import RecurrentDecoder, build_decoder
 from uncollapse.decoders.token_loss import CHUNK, TokenLogLikelihood, token_nll
+from uncollapse.dropout import Dropout
 from uncollapse.encoders import Encoded, RecurrentEncoder, build_encoder
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.initialisation import initialise
@@ -318,3 +321,33 @@ def test_chunked_softmax_is_log_softmax(rows: int) -> None:
     found = TokenLogLikelihood(weight)(features, targets)
     wanted = (features @ weight.t()).log_softmax(1).gather(1, targets[:, None]).squeeze(1)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+
+
+# --- dropout ------------------------------------------------------------------------------
+
+
+@given(rate=st.sampled_from([0.1, 0.3, 0.5, 0.9]), seed=st.integers(0, 1000))
+def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    layer = Dropout(rate)
+    values = torch.ones(101, 103, dtype=torch.float64)
+    dropped = layer(values)
+    share = (dropped == 0).double().mean()
+    error = (rate * (1 - rate) / values.numel()) ** 0.5
+    assert abs(share - rate) < 5 * error
+    kept = torch.full((1,), 1 / (1 - rate), dtype=torch.float64)
+    torch.testing.assert_close(dropped[dropped != 0].unique(), kept, rtol=1e-4, atol=0)
+    # the four lanes of a random number are as independent as the numbers
+    flat = (dropped == 0).flatten()[: 4 * (values.numel() // 4)].view(-1, 4).double()
+    assert (torch.corrcoef(flat.T) - torch.eye(4)).abs().max() < 5 / len(flat) ** 0.5
+
+
+def test_dropout_passes_gradients_where_it_passes_values() -> None:
+    values = torch.randn(40, 7, requires_grad=True)
+    dropped = Dropout(0.5)(values)
+    dropped.sum().backward()
+    assert values.grad is not None
+    assert set(values.grad.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(values.grad == 0, dropped == 0)
+    assert Dropout(0.5).eval()(values) is values
+    assert Dropout(0.0)(values) is values

@@ -10,6 +10,7 @@ from uncollapse.config import RecurrentDecoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, PAD, UNK
 from uncollapse.decoders.token_loss import TokenLogLikelihood, token_nll
+from uncollapse.dropout import Dropout
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.initialisation import initialise
 
@@ -40,8 +41,8 @@ class RecurrentDecoder(nn.Module):
         self.latent_dim = latent_dim
         self.word_dropout = config.word_dropout
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
-        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
         self.every_input = config.every_input and latent_dim > 0
         width = config.embedding_dim + (latent_dim if self.every_input else 0)
         self.cell = CELLS[config.kind](width, config.hidden_dim, batch_first=True)

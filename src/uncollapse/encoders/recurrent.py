@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from uncollapse.config import RecurrentEncoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
+from uncollapse.dropout import Dropout
 from uncollapse.initialisation import initialise
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
@@ -50,7 +51,7 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         cell = CELLS[config.kind]
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.embedding_dropout)
         self.forward_cell = cell(config.embedding_dim, config.hidden_dim, batch_first=True)
         self.backward_cell = (
             cell(config.embedding_dim, config.hidden_dim, batch_first=True)

@@ -1,0 +1,43 @@
+"""Dropout whose random numbers cost next to nothing on a CPU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEVELS = 1 << 16  # of 16 random bits an element
+
+
+class Dropout(nn.Module):
+    """Zero elements at ``rate`` and scale up the others, in training only.
+
+    PyTorch draws a random number an element, one after the other, which on a CPU costs more
+    than the layer whose states it drops. Here one 64-bit number serves four elements; the rate
+    is exact to 2⁻¹⁷, and the scale is that of the rounded rate.
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Drop elements of ``values``, of any shape."""
+        if not self.training or self.rate == 0:
+            return values
+        if values.device.type != "cpu":
+            return F.dropout(values, self.rate, training=True)
+        dropped = min(round(self.rate * LEVELS), LEVELS - 1)
+        size = values.numel()
+        bits = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None)
+        lanes = bits.view(torch.int16)[:size].view(values.shape)  # uniform in ±2¹⁵
+        keep = lanes >= dropped - LEVELS // 2
+        return values * keep.to(values.dtype).mul_(LEVELS / (LEVELS - dropped))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
