@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from uncollapse.config import DecoderConfig
+from uncollapse.decoders.base import Decoder
 from uncollapse.decoders.recurrent import RecurrentDecoder
 
 KINDS = {"lstm": RecurrentDecoder, "gru": RecurrentDecoder, "rnn": RecurrentDecoder}
 
-__all__ = ["KINDS", "RecurrentDecoder", "build_decoder"]
+__all__ = ["KINDS", "Decoder", "RecurrentDecoder", "build_decoder"]
 
 
 def build_decoder(config: DecoderConfig, vocabulary_size: int, latent_dim: int) -> RecurrentDecoder:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from uncollapse.config import RecurrentDecoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, PAD, UNK
+from uncollapse.decoders.base import Decoder
 from uncollapse.decoders.token_loss import TokenLogLikelihood, token_nll
 from uncollapse.dropout import Dropout
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.initialisation import initialise
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(Decoder):
     """p(x|z) = Π_t p(w_t | w_<t, z) with an LSTM, GRU or RNN.
 
     z can enter through the initial state and beside every input embedding. Dropout falls

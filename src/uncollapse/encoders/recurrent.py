@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +9,7 @@ from uncollapse.config import RecurrentEncoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
+from uncollapse.encoders.base import Encoded, Encoder
 from uncollapse.initialisation import initialise
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
@@ -20,26 +19,7 @@ CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
 }
 
 
-@dataclass
-class Encoded:
-    """What an encoder hands to the readouts.
-
-    Parameters
-    ----------
-    states : Tensor
-        ``(B, T, H)``; what stands at padded steps is undefined.
-    summary : Tensor
-        ``(B, H)``: the state after the whole sentence was read, in each direction.
-    mask : Tensor
-        ``(B, T)``, True at real steps (``<s>`` and ``</s>`` are real).
-    """
-
-    states: Tensor
-    summary: Tensor
-    mask: Tensor
-
-
-class RecurrentEncoder(nn.Module):
+class RecurrentEncoder(Encoder):
     """LSTM, GRU or RNN over ``<s> w1 … wn </s>``.
 
     Sentences are padded on the right and the state of the last real step is gathered: a

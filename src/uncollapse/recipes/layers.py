@@ -59,12 +59,7 @@ class Layers:
     ) -> None:
         for key, value in changes.items():
             old = below.get(key)
-            same_kind = (
-                isinstance(value, Mapping)
-                and isinstance(old, dict)
-                and ("kind" not in value or value["kind"] == old.get("kind"))
-            )
-            if same_kind:
+            if isinstance(value, Mapping) and isinstance(old, dict) and _same_kind(old, value):
                 self._lay(old, value, f"{prefix}{key}.", origin)
             else:
                 self._set(below, key, value, f"{prefix}{key}", origin)
@@ -77,6 +72,10 @@ class Layers:
     def _forget(self, path: str) -> None:
         for known in [p for p in self.origins if p == path or p.startswith(f"{path}.")]:
             del self.origins[known]
+
+
+def _same_kind(below: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    return "kind" not in changes or changes["kind"] == below.get("kind")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,12 +13,13 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from uncollapse.config import TrainingConfig
+from uncollapse.strategies.base import Strategy
 
 # the devices for which PyTorch has a fused kernel of both optimisers
 FUSED_DEVICES = {"cpu", "cuda", "mps"}
 
 
-class Joint:
+class Joint(Strategy):
     """One optimiser, one update a batch.
 
     Parameters

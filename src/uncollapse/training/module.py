@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from uncollapse.data.batches import Batch
     from uncollapse.model import Model, Terms
     from uncollapse.objectives.objective import Loss, Objective
-    from uncollapse.strategies.joint import Joint
+    from uncollapse.strategies.base import Strategy
 
 
 class TrainingModule(LightningModule):
@@ -33,7 +33,7 @@ class TrainingModule(LightningModule):
     ----------
     model : Model
     objective : Objective
-    strategy : Joint
+    strategy : Strategy
         Owns the optimiser.
     config : TrainingConfig
     state : RunState
@@ -46,7 +46,7 @@ class TrainingModule(LightningModule):
         self,
         model: Model,
         objective: Objective,
-        strategy: Joint,
+        strategy: Strategy,
         config: TrainingConfig,
         state: RunState,
         validation: Validation,

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from uncollapse.config import TimestepMeanConfig
+from uncollapse.latents.divergences.base import Divergence
 from uncollapse.latents.divergences.free_bits import with_floor
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import StandardNormal
+from uncollapse.latents.priors import Prior
 
 
-class TimestepMean:
+class TimestepMean(Divergence):
     """(1/|R|) Σ_{t in R} KL(q(z_t|x_≤t) ‖ p(z)), R the last share of the real steps.
 
     Not the KL of the z that the decoder sees: an objective that uses it is no bound.
@@ -27,7 +28,7 @@ class TimestepMean:
         self.last = config.last
         self.floor = config.floor
 
-    def __call__(self, inference: Inference, prior: StandardNormal) -> Tensor:
+    def __call__(self, inference: Inference, prior: Prior) -> Tensor:
         """Nats per sentence, ``(B,)``."""
         assert inference.steps is not None
         assert inference.mask is not None

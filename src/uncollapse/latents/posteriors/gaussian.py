@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from uncollapse.config import GaussianPosteriorConfig
 from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.latents.posteriors.base import Posterior
 from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
 
 
-class GaussianPosterior(nn.Module):
+class GaussianPosterior(Posterior):
     """q(z|x) = N(μ(x), diag σ²(x)), one linear map of the features.
 
     Parameters

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from uncollapse.config import PointPosteriorConfig
 from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.latents.posteriors.base import Posterior
 
 
-class PointPosterior(nn.Module):
+class PointPosterior(Posterior):
     """z = W·features. It has no density, so neither a KL nor a likelihood."""
 
     has_density = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from uncollapse.distributions.gaussian import LOG_2PI, DiagonalGaussian
+from uncollapse.latents.priors.base import Prior
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Prior):
     """p(z) = N(0, I) in ``dim`` dimensions."""
 
     def __init__(self, dim: int) -> None:
