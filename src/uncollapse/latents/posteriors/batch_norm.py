@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
@@ -79,12 +81,28 @@ class MeanBatchNorm(nn.Module):
         self._sums = None
 
 
+class _AllReduce(torch.autograd.Function):
+    """The sum over all processes; what each adds, each gets its gradient for."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
 def _over_processes(sums: Tensor) -> Tensor:
     """Add up over all processes; gradients flow back to each of them."""
     if distributed.is_available() and distributed.is_initialized():
-        from torch.distributed.nn.functional import all_reduce
-
-        return all_reduce(sums)
+        total = _AllReduce.apply(sums)
+        assert isinstance(total, Tensor)
+        return total
     return sums
 
 
