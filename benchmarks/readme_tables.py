@@ -1,0 +1,114 @@
+"""Write the README's tables from the measured results; a test checks that it was run.
+
+python benchmarks/readme_tables.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from uncollapse.recipes import load_recipe, recipe_names
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+COLUMNS = {
+    "nll": "NLL",
+    "ppl": "PPL",
+    "kl": "KL",
+    "mi": "MI",
+    "active_units": "active units",
+    "bleu": "BLEU",
+    "nll_twr": "nll_twr",
+}
+
+
+def recipes() -> str:
+    """The packaged recipes."""
+    rows = [
+        f"| `{name}` | {load_recipe(name).summary} | {load_recipe(name).source} |"
+        for name in recipe_names()
+    ]
+    return "\n".join(["| recipe | what it is | source |", "|---|---|---|", *rows])
+
+
+def ptb() -> str:
+    """The systems measured on the Penn Treebank."""
+    systems = json.loads((RESULTS / "ptb.json").read_text())["systems"]
+    rows = [
+        f"| `{name}` | {system['epochs']} | "
+        + " | ".join(figure(system["metrics"].get(key)) for key in COLUMNS)
+        + " |"
+        for name, system in systems.items()
+    ]
+    head = f"| recipe | epochs | {' | '.join(COLUMNS.values())} |"
+    return "\n".join([head, "|---" * (len(COLUMNS) + 2) + "|", *rows])
+
+
+def demo() -> str:
+    """What ``make demo`` printed."""
+    found = json.loads((RESULTS / "demo.json").read_text())
+    rows = [
+        f"| `{run['name']}` | "
+        + " | ".join(figure(run["metrics"].get(key)) for key in COLUMNS)
+        + " |"
+        for run in found["runs"]
+    ]
+    floor = (
+        f"| *entropy of the grammar* | {found['entropy_floor']:.2f} |{' |' * (len(COLUMNS) - 1)}"
+    )
+    head = f"| recipe | {' | '.join(COLUMNS.values())} |"
+    return "\n".join([head, "|---" * (len(COLUMNS) + 1) + "|", *rows, floor])
+
+
+def speed() -> str:
+    """The benchmark's medians, and its ratios round by round."""
+    rounds = json.loads((RESULTS / "speed.json").read_text())["rounds"]
+    units = {"training": "tokens/s", "likelihood": "sentences/s", "sampling": "tokens/s"}
+    rows = []
+    for workload, variants in rounds.items():
+        rates = {
+            name: [turn["count"] / turn["seconds"] for turn in turns]
+            for name, turns in variants.items()
+        }
+        reference = next(iter(rates.values()))
+        for name, rate in rates.items():
+            ratio = median(own / plain for own, plain in zip(rate, reference, strict=True))
+            peak = median(turn["peak_mb"] for turn in variants[name])
+            rows.append(
+                f"| {workload} | {name} | {median(rate):,.4g} {units[workload]} "
+                f"| {ratio:.2f} | {peak:,.0f} MB |"
+            )
+    return "\n".join(["| work | variant | median | ratio | peak memory |", "|---" * 5 + "|", *rows])
+
+
+def figure(metric: Mapping[str, Any] | None) -> str:
+    """A figure with its standard error; a dash where there is none."""
+    if metric is None or metric["value"] is None:
+        return "–"
+    error = metric["standard_error"]
+    if metric["unit"] == "units":
+        return f"{metric['value']:.0f}"
+    return f"{metric['value']:.2f}" + (f" ± {error:.2f}" if error else "")
+
+
+TABLES = {"demo": demo, "recipes": recipes, "ptb": ptb, "speed": speed}
+
+
+def filled(text: str) -> str:
+    """The README with every table between its markers replaced by today's."""
+    for name, table in TABLES.items():
+        marked = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        new = table()
+        text, count = re.subn(marked, lambda m, new=new: f"{m[1]}{new}\n{m[2]}", text, flags=re.S)
+        assert count == 1, f"README.md needs one place for the table {name}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
