@@ -81,10 +81,15 @@ def speed() -> str:
             ratio = median(own / plain for own, plain in zip(rate, reference, strict=True))
             peak = median(turn["peak_mb"] for turn in variants[name])
             rows.append(
-                f"| {workload} | {name} | {median(rate):,.4g} {units[workload]} "
+                f"| {workload} | {name} | {number(median(rate))} {units[workload]} "
                 f"| {ratio:.2f} | {peak:,.0f} MB |"
             )
     return "\n".join(["| work | variant | median | ratio | peak memory |", "|---" * 5 + "|", *rows])
+
+
+def number(value: float) -> str:
+    """Three digits or so."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def figure(metric: Mapping[str, Any] | None) -> str:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+# tiny models are slower on several threads, and much slower where the cores are shared;
+# set before torch is imported, so that programs which tests start inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
@@ -11,6 +17,19 @@ from hypothesis import settings
 # a busy machine is no failure of a property
 settings.register_profile("uncollapse", deadline=None)
 settings.load_profile("uncollapse")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache() -> Iterator[None]:
+    """Encoded corpora of tests stay out of the user's cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = os.environ.get("UNCOLLAPSE_CACHE")
+        os.environ["UNCOLLAPSE_CACHE"] = folder
+        yield
+        if before is None:
+            del os.environ["UNCOLLAPSE_CACHE"]
+        else:
+            os.environ["UNCOLLAPSE_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
