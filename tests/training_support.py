@@ -44,7 +44,7 @@ SETTINGS = [
     "training.batch_size=16",
     "training.precision=f32",
     "training.optimizer=adam",
-    "training.learning_rate=0.1",
+    "training.learning_rate=0.15",
 ]
 RULE = "{patience: 1, factor: 0.5, max_decays: 9, start_epoch: 0}"
 SENTENCES, BATCHES = 100, 7  # 7 batches of 16, the last one of 4
