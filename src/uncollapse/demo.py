@@ -10,7 +10,7 @@ from uncollapse.data.grammar import assistant_grammar, write_grammar
 
 FOLDER = Path("demo")
 RECIPES = ("lstm-lm", "vae", "bn-vae", "max-pool-vae", "twr-vae")
-SPLITS = {"train": 10_000, "validation": 1_000, "test": 500}  # sentences
+SPLITS = {"train": 8_000, "validation": 500, "test": 500}  # sentences
 # the recipes are made for real corpora: here a tenth of the size, and Adam, are enough
 OVERRIDES = (
     "encoder.embedding_dim=64",
