@@ -147,7 +147,8 @@ def likelihood_plain(settings: Settings, turns: Turns) -> None:
     from plain_reference import importance_weighted
 
     from uncollapse.data.batches import sequential_batches
-    from uncollapse.evaluation.passes import SentenceNoise
+    from uncollapse.distributions.gaussian import standard_normal
+    from uncollapse.evaluation.passes import streams
 
     model = build_plain(settings, trained=True).eval()
     corpus = corpora(settings)[1]
@@ -157,8 +158,9 @@ def likelihood_plain(settings: Settings, turns: Turns) -> None:
         part = _part(corpus, first, settings.sentences)
         total = 0.0
         for batch in sequential_batches(part, 1):
-            noise = SentenceNoise(SEED, batch.index).draw(settings.samples, settings.latent_dim)
-            total += importance_weighted(model, batch.tokens, noise[0].float())
+            stream = streams(SEED, batch.index)
+            noise = standard_normal(stream, settings.samples, settings.latent_dim)[0]
+            total += importance_weighted(model, batch.tokens, noise.float())
         turns.done(len(part), -total / len(part))
 
 

@@ -15,8 +15,9 @@ from helpers import VOCABULARY, make_batch, random_sentences, small_model
 from uncollapse.config import ObjectiveConfig
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import EOS, Tokenizer
+from uncollapse.distributions.gaussian import standard_normal
 from uncollapse.evaluation.likelihood import score_sentences
-from uncollapse.evaluation.passes import SentenceNoise
+from uncollapse.evaluation.passes import streams
 from uncollapse.model import Model
 from uncollapse.objectives.objective import Objective
 from uncollapse.objectives.schedules import Progress
@@ -72,7 +73,9 @@ def test_plain_reference_has_our_likelihood(model: Model, plain: plain_reference
     assert ours is not None
     for row in range(len(corpus)):
         batch = make_batch([corpus.sentence(row).tolist()])
-        noise = SentenceNoise(SEED, torch.tensor([row])).draw(130, model.latent_dim)[0].float()
+        noise = standard_normal(streams(SEED, torch.tensor([row])), 130, model.latent_dim)[
+            0
+        ].float()
         expected = plain_reference.importance_weighted(plain, batch.tokens, noise)
         assert ours[row] == pytest.approx(expected, abs=1e-4)
 

@@ -14,7 +14,7 @@ import torch
 from uncollapse import saving
 from uncollapse.benchmark import compare as module
 from uncollapse.benchmark.compare import IncompleteComparison, compare
-from uncollapse.benchmark.summary import RunSummary, TestSentences
+from uncollapse.benchmark.summary import Measurement, RunSummary, TestSentences
 from uncollapse.data.grammar import assistant_grammar, write_grammar
 from uncollapse.errors import RunError, UserError
 from uncollapse.recipes import recipe_to_yaml
@@ -62,7 +62,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         return recipe.name
 
     def measure(
-        name: str, folder: Path, _test: Any, sentences: TestSentences, samples: int, _device: str
+        name: str,
+        folder: Path,
+        *_data: Any,
+        sentences: TestSentences,
+        wanted: Measurement,
+        **_: Any,
     ) -> RunSummary:
         bench.measured.append(name)
         seed = int(folder.name.removeprefix("seed-"))
@@ -71,7 +76,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
             "unit": "nats/sentence",
             "standard_error": 0.5,
             "estimator": "",
-            "samples": samples,
+            "samples": wanted.samples,
             "definition": "",
         }
         return RunSummary(

@@ -128,6 +128,38 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert len({tuple(rows(seed, epoch)) for seed in (0, 1, 2) for epoch in (0, 1, 2)}) == 9
 
 
+@pytest.mark.parametrize("pool", [1, 4, 100])
+def test_any_batch_of_an_epoch_can_be_had_by_its_number(pool: int) -> None:
+    corpus = corpus_of([1 + i % 9 for i in range(203)])
+    for rank in range(2):
+        batches = BucketedBatches(corpus, 8, pool=pool, seed=1, rank=rank, world=2)
+        expected = [batch.index.tolist() for batch in batches.epoch(2)]
+        found = [batches.batch(2, number) for number in reversed(range(len(batches)))]
+        assert [batch.index.tolist() for batch in found] == expected[::-1]
+        check_content(found[0], corpus)
+
+
+def test_a_random_batch_is_a_function_of_its_key() -> None:
+    corpus = corpus_of([1 + i % 9 for i in range(200)])
+
+    def draws(seed: int, epoch: int, rank: int = 0) -> list[list[int]]:
+        batches = BucketedBatches(corpus, 8, pool=5, seed=seed, rank=rank, world=2)
+        running = batches.epoch(epoch)
+        next(running)
+        keys = [(batch, number) for batch in range(6) for number in range(2, 12)]
+        found = {key: batches.random_batch(epoch, key) for key in reversed(keys)}
+        next(running)  # the running epoch goes on undisturbed
+        return [found[key].index.tolist() for key in keys]
+
+    assert draws(0, 0) == draws(0, 0)
+    assert len({str(draws(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+    globally = [set(a + b) for a, b in zip(draws(0, 0), draws(0, 0, rank=1), strict=True)]
+    epoch = [set(batch.index.tolist()) for batch in BucketedBatches(corpus, 8, pool=5).epoch(0)]
+    assert all(rows in epoch for rows in globally)
+    # 60 draws with replacement from 25 batches miss 2.2 of them on average
+    assert 17 <= len({frozenset(rows) for rows in globally}) <= 25
+
+
 def test_pools_pad_little_and_mixed_batches_are_mixed() -> None:
     random = np.random.default_rng(0)
     corpus = corpus_of(random.integers(1, 60, 2000).tolist())

@@ -14,11 +14,12 @@ from uncollapse.data.batches import BucketedBatches, sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.grammar import assistant_grammar
 from uncollapse.data.tokenizer import Tokenizer
+from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import RunError, UserError
 from uncollapse.evaluation import likelihood
 from uncollapse.evaluation.likelihood import score_sentences
 from uncollapse.evaluation.metric import Metric, ratio_over_sentences
-from uncollapse.evaluation.passes import SentenceNoise, posterior_pass
+from uncollapse.evaluation.passes import SentenceDraws, posterior_pass
 from uncollapse.evaluation.standard import STANDARD, evaluate, metric_names
 from uncollapse.model import Model
 from uncollapse.recipes import load_recipe
@@ -140,13 +141,14 @@ def test_a_seed_decides_everything_and_leaves_no_trace() -> None:
     assert evaluate(model, data, tokenizer(), samples=8, seed=3)["nll"] != first["nll"]
 
 
-def test_noise_of_fewer_samples_is_a_prefix_and_of_rows_independent() -> None:
+def test_draws_of_fewer_samples_are_a_prefix_and_of_rows_independent() -> None:
     rows = torch.tensor([4, 0, 9])
-    whole = SentenceNoise(5, rows).draw(10, 3)
-    stream = SentenceNoise(5, rows)
-    assert torch.equal(torch.cat([stream.draw(4, 3), stream.draw(6, 3)], 1), whole)
-    assert torch.equal(SentenceNoise(5, rows[2:]).draw(10, 3)[0], whole[2])
-    assert not torch.equal(SentenceNoise(6, rows).draw(10, 3), whole)
+    posterior = DiagonalGaussian(torch.randn(3, 2), torch.randn(3, 2))
+    whole = SentenceDraws(posterior, 5, rows).draw(130)
+    stream = SentenceDraws(posterior, 5, rows)
+    assert torch.equal(torch.cat([stream.draw(4), stream.draw(126)], 1), whole)
+    assert torch.equal(SentenceDraws(posterior[2:], 5, rows[2:]).draw(10)[0], whole[2, :10])
+    assert not torch.equal(SentenceDraws(posterior, 6, rows).draw(130), whole)
 
 
 def test_a_language_model_is_exact() -> None:

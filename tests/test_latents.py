@@ -19,7 +19,8 @@ from uncollapse.config import (
     StandardNormalConfig,
     TimestepMeanConfig,
 )
-from uncollapse.distributions.gaussian import DiagonalGaussian, concatenate
+from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.product import side_by_side
 from uncollapse.latents import Inference
 from uncollapse.latents.divergences import build_divergence
 from uncollapse.latents.divergences.free_bits import with_floor
@@ -30,6 +31,7 @@ from uncollapse.latents.posteriors.gaussian import GaussianPosterior, committed,
 from uncollapse.latents.priors import build_prior
 
 PRIOR = build_prior(StandardNormalConfig(), 3)
+NO_FEATURES = torch.empty(0)
 means = st.lists(st.floats(-20, 20), min_size=3, max_size=3).map(torch.tensor).map(Tensor.double)
 log_variances = (
     st.lists(st.floats(-12, 6), min_size=3, max_size=3).map(torch.tensor).map(Tensor.double)
@@ -91,7 +93,7 @@ def test_gaussian_gradients() -> None:
 def test_concatenated_gaussian_is_the_product() -> None:
     a, b = (DiagonalGaussian(*torch.randn(2, 5, d).unbind()) for d in (2, 3))
     z = torch.randn(5, 5)
-    both = concatenate([a, b])
+    both = side_by_side([a, b])
     torch.testing.assert_close(both.log_prob(z), a.log_prob(z[:, :2]) + b.log_prob(z[:, 2:]))
     torch.testing.assert_close(both[1:3].mean, both.mean[1:3])
 
@@ -297,8 +299,8 @@ def steps_of(lengths: list[int], seed: int = 0) -> tuple[DiagonalGaussian, Tenso
 def test_timestep_mean_is_the_plain_mean_of_the_steps(last: float) -> None:
     lengths = [8, 4, 1]
     steps, mask = steps_of(lengths)
-    divergence = build_divergence(TimestepMeanConfig(kind="timestep-mean", last=last))
-    found = divergence(Inference(COMBINE["last"](steps, mask), steps, mask), PRIOR)
+    divergence = build_divergence(TimestepMeanConfig(kind="timestep-mean", last=last), 1, 3)
+    found = divergence(Inference(COMBINE["last"](steps, mask), NO_FEATURES, steps, mask), PRIOR)
     kl = steps.kl_standard().sum(-1)
     for row, length in enumerate(lengths):
         first = length - max(1, round(last * length))
@@ -364,7 +366,8 @@ def test_free_bits_have_the_gradient_of_the_official_mask(per: str, nats: float,
     mean, log_variance = torch.randn(2, 5, 4, requires_grad=True).unbind()
     q = DiagonalGaussian(mean, log_variance)
     config = KLConfig(floor=FreeBitsConfig.model_validate({"per": per, "nats": nats}))
-    found = build_divergence(config)(Inference(q), build_prior(StandardNormalConfig(), 4))
+    prior = build_prior(StandardNormalConfig(), 4)
+    found = build_divergence(config, 1, 4)(Inference(q, NO_FEATURES), prior)
     kl = q.kl_standard()
     if per == "dimension":
         official = (kl * (kl > nats / 4)).sum(-1)

@@ -90,8 +90,8 @@ def test_no_code_is_executed(store: CheckpointStore, tmp_path: Path) -> None:
 
 def test_a_newer_format_is_not_called_damage(store: CheckpointStore) -> None:
     path = store.existing()[0] / "manifest.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(UserError, match="format 2"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(UserError, match="format 3"):
         store.load()
 
 

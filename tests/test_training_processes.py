@@ -6,11 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from training_support import last_payload, same, small_recipe, train
+from training_support import at_the_mean, last_payload, same, small_recipe, train
 
 PROGRAM = Path(__file__).with_name("training_support.py")
 
@@ -66,16 +67,19 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def start_two(folder: Path, *arguments: str) -> list[subprocess.Popen[str]]:
+def start_two(
+    folder: Path, *arguments: str, recipe: str = "autoencoder", settings: Sequence[str] = ()
+) -> list[subprocess.Popen[str]]:
     port = free_port()
     return [
         start(
             folder,
             "--recipe",
-            "autoencoder",
+            recipe,
             *arguments,
             "--set",
             *QUIET,
+            *settings,
             WORLD_SIZE="2",
             RANK=str(rank),
             LOCAL_RANK=str(rank),
@@ -106,5 +110,29 @@ def test_two_processes_compute_what_one_does_and_resume(tmp_path: Path) -> None:
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
     rows = last_payload(tmp_path / "two")["state"]["rows"]
     for row, expected in zip(rows, history.rows, strict=True):
-        for name in ("train/loss", "validation/elbo", "validation/active_units/z"):
+        for name in ("train/loss", "validation/reconstruction", "validation/active_units/z"):
             assert row[name] == pytest.approx(expected[name], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_and_decide_as_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a small step: hundreds of large ones would make much of a rounding error
+    settings = ["training.max_epochs=2", "training.batch_size=34", "training.learning_rate=0.01"]
+    settings += ["encoder.init_scale=null"]
+    settings += ["strategy={kind: pretrained, epochs: 2, then: {kind: aggressive}}"]
+    two = start_two(tmp_path / "two", "--at-the-mean", recipe="vae", settings=settings)
+    at_the_mean(monkeypatch)
+    model, history = train(tmp_path / "one", small_recipe(*QUIET, *settings))
+    results = finish(two)
+    assert [code for code, _ in results] == [0, 0], results
+    weights = torch.load(tmp_path / "two" / "final.pt", weights_only=True)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
+    for folder, rows in (("two/pretraining", history.pretraining), ("two", history.rows)):
+        for row, expected in zip(
+            last_payload(tmp_path / folder)["state"]["rows"], rows, strict=True
+        ):
+            assert row.get("inner_steps") == expected.get("inner_steps")
+            assert row["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-4)

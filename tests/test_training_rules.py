@@ -10,6 +10,7 @@ from torch import nn
 
 from uncollapse.config import PlateauConfig, TrainingConfig
 from uncollapse.strategies.joint import Joint
+from uncollapse.strategies.optimizers import build_optimizer
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.verdict import verdict
 
@@ -87,7 +88,7 @@ def test_adam_is_exact_on_the_parameters(scale: float, eps: float, decay: float)
     config = TrainingConfig(
         optimizer="adam", learning_rate=1e-2, epsilon=eps, weight_decay=decay, plateau=None
     )
-    optimizer = Joint(config).optimizer(module)
+    optimizer = build_optimizer(config, module.parameters())
     grads = []
     for step in range(40):
         grad = scale * torch.randn(50, 16)
@@ -104,7 +105,8 @@ def test_sgd_is_exact_and_plain() -> None:
     torch.manual_seed(0)
     module = nn.Linear(5, 4, bias=False)
     expected = module.weight.detach().double()
-    optimizer = Joint(TrainingConfig(optimizer="sgd", learning_rate=0.5)).optimizer(module)
+    config = TrainingConfig(optimizer="sgd", learning_rate=0.5)
+    optimizer = build_optimizer(config, module.parameters())
     for _ in range(10):
         module.weight.grad = torch.randn(4, 5)
         expected = expected - 0.5 * module.weight.grad.double()
@@ -115,7 +117,7 @@ def test_sgd_is_exact_and_plain() -> None:
 def test_frozen_parameters_are_left_out() -> None:
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
-    (group,) = Joint(TrainingConfig()).optimizer(module).param_groups
+    (group,) = build_optimizer(TrainingConfig(), module.parameters()).param_groups
     assert group["params"] == [module.weight]
 
 

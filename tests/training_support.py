@@ -1,7 +1,7 @@
 """A run small enough for tests, in this process or in one of its own.
 
-As a program, ``training_support.py FOLDER [--resume] [--signal-at N NAME] [--kill-in-save N]``
-makes the same run as :func:`train`.
+As a program, ``training_support.py FOLDER [--resume] [--signal-at N NAME] [--kill-in-save N]
+[--at-the-mean]`` makes the same run as :func:`train`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
 from uncollapse.config import Recipe
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
+from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import UncollapseError
 from uncollapse.model import Model
 from uncollapse.objectives.objective import Objective
@@ -28,6 +30,7 @@ from uncollapse.training import checkpoint
 from uncollapse.training.checkpoint import CheckpointStore
 from uncollapse.training.fit import fit
 from uncollapse.training.history import History
+from uncollapse.training.state import Row
 
 TIMES = ("seconds", "tokens_per_second")
 # a step size that overshoots, so that the stop rule has something to do within seven epochs
@@ -100,15 +103,22 @@ def train(
     return model, history
 
 
-class SignalAt(Callback):
-    """Sends this process a signal during a batch."""
+def at_the_mean(patch: pytest.MonkeyPatch) -> None:
+    """Take the mean of every Gaussian for a draw: of several processes, each draws its own."""
+    patch.setattr(DiagonalGaussian, "rsample", lambda posterior: posterior.mean)
 
-    def __init__(self, batch: int, number: int) -> None:
+
+class SignalAt(Callback):
+    """Sends this process a signal during a batch, of any stage or of the one in a folder."""
+
+    def __init__(self, batch: int, number: int, folder: Path | None = None) -> None:
         self.batch = batch
         self.number = number
+        self.folder = folder
 
-    def on_train_batch_start(self, _trainer: Trainer, module: Any, *_: Any) -> None:
-        if module.state.batches_seen + 1 == self.batch:
+    def on_train_batch_start(self, trainer: Trainer, module: Any, *_: Any) -> None:
+        here = self.folder is None or Path(trainer.default_root_dir) == self.folder
+        if here and module.state.batches_seen + 1 == self.batch:
             os.kill(os.getpid(), self.number)
 
 
@@ -117,10 +127,13 @@ def last_payload(folder: Path) -> dict[str, Any]:
     payload = CheckpointStore(folder / "training").load()
     assert payload is not None
     payload["state"]["seconds"] = 0.0
-    for row in payload["state"]["rows"]:
-        for name in TIMES:
-            row.pop(name)
+    payload["state"]["rows"] = without_times(payload["state"]["rows"])
     return payload
+
+
+def without_times(rows: list[Row]) -> list[Row]:
+    """A history, but for wall-clock times."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
 def same(a: Any, b: Any) -> bool:
@@ -143,6 +156,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--signal-at", nargs=2)
     parser.add_argument("--kill-in-save", type=int)
+    parser.add_argument("--at-the-mean", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     callbacks = []
@@ -150,6 +164,8 @@ def main() -> None:
     if chosen.signal_at and os.environ.get("RANK", "1") == "1":
         batch, name = chosen.signal_at
         callbacks.append(SignalAt(int(batch), signal.Signals[name]))
+    if chosen.at_the_mean:
+        at_the_mean(pytest.MonkeyPatch())
     if chosen.kill_in_save:
         _kill_in_save(chosen.kill_in_save)
     try:

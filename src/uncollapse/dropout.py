@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,3 +44,17 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
+
+
+def repeated_noise(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which the same random numbers come every time, and then the others again."""
+    seed = int(torch.randint(2**62, ()))
+    devices = [device] if device.type == "cuda" else []
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+
+    return again

@@ -61,7 +61,11 @@ def corpus_of(
     """
     if isinstance(data, str | Path) and not keep_rows:
         return Corpus.build(
-            data, tokenizer, text_column=config.text_column, max_length=config.max_length
+            data,
+            tokenizer,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            max_length=config.max_length,
         )
     texts = list(texts_of(data, config))
     if keep_rows:

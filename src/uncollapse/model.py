@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from uncollapse.config import Recipe
+from uncollapse.config import CriticConfig, Recipe
 from uncollapse.data.batches import Batch
 from uncollapse.decoders import build_decoder
-from uncollapse.distributions.gaussian import DiagonalGaussian, concatenate
+from uncollapse.distributions.base import Distribution
+from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.product import side_by_side
+from uncollapse.dropout import repeated_noise
 from uncollapse.encoders import build_encoder
 from uncollapse.errors import UserError
 from uncollapse.initialisation import initialise
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
+from uncollapse.latents.posteriors.refined import RefinedPosterior
 
 
 @dataclass
@@ -30,10 +35,12 @@ class Terms:
     divergence : dict of str to Tensor
         ``{latent: (B,)}``: what the objective penalises, floors and step means applied.
     kl : dict of str to Tensor
-        ``{latent: (B, D)}``: KL(q ‖ p) of the z that the decoder saw, per dimension.
+        ``{latent: (B, D)}``: KL(q ‖ p) of the z that the decoder saw, per dimension, or
+        ``(B, 1)`` where it does not split over dimensions. Latents whose posterior has no
+        density are missing.
     tokens : Tensor
         ``(B,)``: predicted tokens, words and ``</s>``.
-    posteriors : dict of str to DiagonalGaussian
+    posteriors : dict of str to Distribution
         ``{latent: (B, D)}``.
     """
 
@@ -41,7 +48,7 @@ class Terms:
     divergence: dict[str, Tensor]
     kl: dict[str, Tensor]
     tokens: Tensor
-    posteriors: dict[str, DiagonalGaussian]
+    posteriors: dict[str, Distribution]
 
     @property
     def elbo(self) -> Tensor:
@@ -77,36 +84,93 @@ class Model(nn.Module):
 
     @property
     def has_density(self) -> bool:
-        """Whether the model has a likelihood (an autoencoder has none)."""
+        """Whether q(z|x) has a density, hence a KL that is known."""
         return all(latent.has_density for latent in self._latents().values())
 
-    def forward(self, batch: Batch) -> Terms:
-        """All terms of a batch, with one posterior sample a sentence."""
-        found = self.infer(batch)
-        posteriors = {name: inference.posterior for name, inference in found.items()}
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the model has a likelihood (an autoencoder has none)."""
+        return all(latent.is_random for latent in self._latents().values())
+
+    def forward(self, batch: Batch, weight: float = 1.0) -> Terms:
+        """All terms of a batch, with one posterior sample a sentence.
+
+        ``weight`` is that of the divergence, which posteriors that look at the ELBO need.
+        """
+        found = self.infer(batch, weight)
         z = None
-        if posteriors:
-            z = torch.cat([posterior.rsample() for posterior in posteriors.values()], -1)  # (B, D)
-        dense = {name: latent for name, latent in self._latents().items() if latent.has_density}
+        if found:
+            z = torch.cat([inference.draw() for inference in found.values()], -1)  # (B, D)
+        latents = self._latents()
         return Terms(
             reconstruction=self.decoder.log_prob(z, batch),
-            divergence={name: dense[name].penalty(found[name]) for name in dense},
-            kl={name: dense[name].kl(found[name]) for name in dense},
+            divergence={
+                name: latents[name].penalty(inference)
+                for name, inference in found.items()
+                if latents[name].is_charged
+            },
+            kl={
+                name: latents[name].kl(inference)
+                for name, inference in found.items()
+                if latents[name].has_density
+            },
             tokens=batch.lengths - 1,
-            posteriors=posteriors,
+            posteriors={name: inference.posterior for name, inference in found.items()},
         )
 
-    def infer(self, batch: Batch) -> dict[str, Inference]:
+    def infer(self, batch: Batch, weight: float = 1.0) -> dict[str, Inference]:
         """What inference finds out about every latent."""
         if self.encoder is None:
             return {}
         encoded = self.encoder(batch)
-        return {name: latent.infer(encoded) for name, latent in self._latents().items()}
+        found = {name: latent.infer(encoded) for name, latent in self._latents().items()}
+        for name, latent in self._latents().items():
+            if isinstance(latent.posterior, RefinedPosterior):
+                self._refine(found, name, latent.posterior, batch, weight)
+        return found
 
-    def posterior(self, batch: Batch) -> DiagonalGaussian | None:
+    def posterior(self, batch: Batch) -> Distribution | None:
         """q(z|x) of all latents together, ``(B, D)``; None for a language model."""
         found = [inference.posterior for inference in self.infer(batch).values()]
-        return concatenate(found) if found else None
+        return side_by_side(found) if found else None
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Who learns: every parameter belongs to exactly one player.
+
+        ``inference``: encoder and posteriors; ``generation``: decoder and priors; ``critic``:
+        the networks of divergences. A player without parameters is missing.
+        """
+        latents = list(self._latents().values())
+        modules = {
+            "inference": [self.encoder, *(latent.posterior for latent in latents)],
+            "generation": [self.decoder, *(latent.prior for latent in latents)],
+            "critic": [latent.divergence for latent in latents],
+        }
+        players = {
+            player: [p for part in parts if part is not None for p in part.parameters()]
+            for player, parts in modules.items()
+        }
+        return {player: parameters for player, parameters in players.items() if parameters}
+
+    def critic_settings(self) -> CriticConfig | None:
+        """How the critic learns; None where there is none."""
+        for latent in self._latents().values():
+            if latent.divergence.critic is not None:
+                return latent.divergence.critic
+        return None
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """What the critic lowers, summed over latents, ``(B,)``; nothing else gets a gradient."""
+        with torch.no_grad():
+            found = self.infer(batch)
+            for inference in found.values():
+                inference.draw()
+        losses = [
+            latent.divergence.critic_loss(found[name], latent.prior)
+            for name, latent in self._latents().items()
+            if latent.divergence.critic is not None
+        ]
+        return torch.stack(losses).sum(0)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) of ``z`` ``(..., D)``, all latents together, ``(...)``."""
@@ -138,6 +202,37 @@ class Model(nn.Module):
             self.infer(batch)
         for norm in norms:
             norm.finish_recalibration()
+
+    def _refine(
+        self,
+        found: dict[str, Inference],
+        name: str,
+        posterior: RefinedPosterior,
+        batch: Batch,
+        weight: float,
+    ) -> None:
+        """Refine one latent's posterior in place, the others held at a draw."""
+        others = {key: inference.draw().detach() for key, inference in found.items() if key != name}
+        device = batch.tokens.device
+        # the decoder must drop the same units in every step
+        dropout = repeated_noise(device) if self.decoder.training else nullcontext
+
+        def log_likelihood(z: Tensor) -> Tensor:
+            with dropout():
+                parts = [z if key == name else others[key] for key in found]
+                return self.decoder.log_prob(torch.cat(parts, -1), batch)
+
+        start = found[name].posterior
+        assert isinstance(start, DiagonalGaussian)
+        # differences of gradients need every digit
+        with torch.autocast(device.type, enabled=False):
+            found[name].posterior = posterior.refine(
+                start,
+                log_likelihood,
+                list(self.decoder.parameters()),
+                self._latents()[name].prior,
+                weight,
+            )
 
     def _latents(self) -> dict[str, Latent]:
         return {name: part for name, part in self.latents.items() if isinstance(part, Latent)}

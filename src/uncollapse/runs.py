@@ -95,6 +95,9 @@ def train_run(
         resume=resume,
         show_progress=progress,
     )
+    if history.pretraining:
+        seconds = sum(row["seconds"] or 0 for row in history.pretraining)
+        say(f"pretraining: {len(history.pretraining)} epochs in {seconds:,.0f} s")
     if first:
         metrics = evaluate(model.to(place), validating, tokenizer, metrics=CARD_METRICS)
         figures = {name: metric.to_dict() for name, metric in metrics.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from uncollapse import saving
 from uncollapse.config import Recipe
@@ -18,9 +19,9 @@ from uncollapse.data.batches import sequential_batches
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.decoders.generation import Method, generate
 from uncollapse.device import find_device
-from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.base import Distribution, join
 from uncollapse.errors import UserError
-from uncollapse.evaluation.standard import evaluate
+from uncollapse.evaluation.suite import probe
 from uncollapse.loading import Data, corpus_of
 from uncollapse.model import Model
 from uncollapse.model_card import model_card
@@ -196,7 +197,7 @@ class TextVAE:
 
     # --- representations ------------------------------------------------------------------
 
-    def posterior(self, texts: Data, *, batch_size: int = 128) -> DiagonalGaussian:
+    def posterior(self, texts: Data, *, batch_size: int = 128) -> Distribution:
         """q(z|x) of every sentence, ``(N, D)`` on the CPU, in the order of ``texts``.
 
         Raises
@@ -206,19 +207,18 @@ class TextVAE:
         """
         self._require_latent()
         corpus = corpus_of(texts, self.tokenizer, self.recipe.data, keep_rows=True)
-        size = (len(corpus), self.model.latent_dim)
-        found = DiagonalGaussian(torch.empty(size), torch.empty(size))
-        with torch.inference_mode():
+        parts, index = [], []
+        with torch.no_grad():
             for batch in sequential_batches(corpus, batch_size):
                 posterior = self.model.posterior(batch.to(self.device))
                 assert posterior is not None
-                found.mean[batch.index] = posterior.mean.cpu()
-                found.log_variance[batch.index] = posterior.log_variance.cpu()
-        return found
+                parts.append(posterior.map(Tensor.cpu))
+                index.append(batch.index)
+        return join(parts)[torch.cat(index).argsort()]
 
     def encode(self, texts: Data, *, batch_size: int = 128) -> np.ndarray:
         """Posterior means of sentences, ``(N, D)``."""
-        return self.posterior(texts, batch_size=batch_size).mean.numpy()
+        return self.posterior(texts, batch_size=batch_size).mean.detach().numpy()
 
     def decode(
         self,
@@ -289,7 +289,10 @@ class TextVAE:
         data: Data,
         metrics: Sequence[str] | None = None,
         *,
+        train: Data | None = None,
+        label_column: str | None = None,
         samples: int = 500,
+        generated: int = 10_000,
         seed: int = 0,
         batch_size: int = 32,
     ) -> dict[str, Metric]:
@@ -300,21 +303,38 @@ class TextVAE:
         data : path, hub data set name or sequence of str
             The sentences.
         metrics : sequence of str, optional
-            Names; all if not given.
+            Names of figures, or of groups: ``standard`` (if nothing is named), ``generation``,
+            ``representation``, ``supervised``, ``geometry``.
+        train : likewise as ``data``, optional
+            Training sentences, for the probes of generation and representation.
+        label_column : str, optional
+            Where the labels are, for the probes of representation; that of the recipe if not
+            given.
         samples : int
             Importance samples S of the likelihood.
+        generated : int
+            Sentences that the generation probes write.
         seed : int
             Of the samples; figures depend on it and on nothing else.
         batch_size : int
             Does not change the figures.
+
+        Raises
+        ------
+        UserError
+            For an unknown name, or data that a figure needs and that is missing.
         """
-        corpus = corpus_of(data, self.tokenizer, self.recipe.data)
-        return evaluate(
+        config = self.recipe.data
+        if label_column is not None:
+            config = config.model_copy(update={"label_column": label_column})
+        return probe(
             self.model,
-            corpus,
             self.tokenizer,
+            corpus_of(data, self.tokenizer, config),
+            train=None if train is None else corpus_of(train, self.tokenizer, config),
             metrics=metrics,
             samples=samples,
+            generated=generated,
             seed=seed,
             batch_size=batch_size,
         )

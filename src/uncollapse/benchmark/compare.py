@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from uncollapse import saving
-from uncollapse.benchmark.summary import RunSummary, TestSentences, measure
+from uncollapse.benchmark.summary import Measurement, RunSummary, TestSentences, measure
 from uncollapse.config import Recipe
 from uncollapse.data.sources import Rows
 from uncollapse.errors import RunError, UncollapseError, UserError
@@ -22,6 +23,12 @@ from uncollapse.training.signals import Interrupted
 
 FORMAT_VERSION = 1
 SETTINGS = "settings.json"
+SETTING_NAMES = {
+    "samples": "number of samples",
+    "generated": "number of generated sentences",
+    "label_column": "label column",
+    "metrics": "metrics",
+}
 HELD_OUT = "5 % of the training sentences (at most 2,000), held out at random"
 
 
@@ -45,7 +52,10 @@ def compare(
     seeds: int = 1,
     latent_dim: int | None = None,
     overrides: Iterable[str] = (),
+    metrics: Sequence[str] = ("standard",),
+    label_column: str | None = None,
     samples: int = 500,
+    generated: int = 10_000,
     entropy_floor: float | None = None,
     device: str = "auto",
     progress: bool = True,
@@ -72,8 +82,14 @@ def compare(
     overrides : iterable of str
         ``"section.key=value"`` for every recipe. Those of ``encoder`` and ``latents`` pass by a
         language model, which has neither.
+    metrics : sequence of str
+        Figures or groups of them, as `TextVAE.evaluate` takes them.
+    label_column : str, optional
+        Where the labels are, for the probes of representation.
     samples : int
         Importance samples of the likelihood.
+    generated : int
+        Sentences that the generation probes write.
     entropy_floor : float, optional
         Exact entropy of the language in nats per sentence, if it is known.
     device : str
@@ -107,7 +123,10 @@ def compare(
         for name, recipe in plans.items()
     }
     given = {"train": train, "validation": validation, "test": test}
-    settings = {name: _fingerprint(data) for name, data in given.items()} | {"samples": samples}
+    wanted = Measurement(tuple(metrics), samples, label_column, generated)
+    # in the form in which a file gives them back
+    settings = {name: _fingerprint(data) for name, data in given.items()}
+    settings |= json.loads(json.dumps(asdict(wanted)))
     _check_settings(out, settings)
     for name, recipe in plans.items():
         for seed in range(seeds):
@@ -125,7 +144,15 @@ def compare(
                 if summary is None:
                     vae = _trained(folder, recipe, train, validation, seed, device, progress, say)
                     say(f"{name}, seed {seed}: measuring")
-                    summary = measure(vae, folder, test, sentences[name], samples, device)
+                    summary = measure(
+                        vae,
+                        folder,
+                        train,
+                        test,
+                        sentences=sentences[name],
+                        wanted=wanted,
+                        device=device,
+                    )
                     summary.save(folder)
                 else:
                     say(f"{name}, seed {seed}: finished before")
@@ -212,9 +239,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         raise RunError(f"{path} is damaged: not the settings of a comparison") from None
     changed = [name for name, value in settings.items() if before.get(name) != value]
     if changed:
-        names = " and ".join(
-            "number of samples" if n == "samples" else f"{n} data" for n in changed
-        )
+        names = " and ".join(SETTING_NAMES.get(name, f"{name} data") for name in changed)
         raise UserError(f"{out} is a comparison with other {names}; choose another folder")
 
 

@@ -196,12 +196,36 @@ class RunSummary:
         return cls(**known)
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured of every run.
+
+    Attributes
+    ----------
+    metrics : tuple of str
+        Figures or groups of them, as `TextVAE.evaluate` takes them.
+    samples : int
+        Importance samples of the likelihood.
+    label_column : str or None
+        Where the labels are, for the probes of representation.
+    generated : int
+        Sentences that the generation probes write.
+    """
+
+    metrics: tuple[str, ...] = ("standard",)
+    samples: int = 500
+    label_column: str | None = None
+    generated: int = 10_000
+
+
 def measure(
     vae: TextVAE,
     folder: Path,
+    train: Data,
     test: Data,
+    *,
     sentences: TestSentences,
-    samples: int,
+    wanted: Measurement,
     device: str = "auto",
 ) -> RunSummary:
     """Measure a trained model on the test data, and let it write.
@@ -211,26 +235,36 @@ def measure(
     vae : TextVAE
     folder : Path
         Of its run.
-    test : path, hub data set name or sequence of str
-        All of it is measured.
+    train, test : path, hub data set name or sequence of str
+        What it was trained on; what is measured, all of it.
     sentences : TestSentences
-        What is shown of it.
-    samples : int
-        Importance samples of the likelihood.
+        What is shown of the test data.
+    wanted : Measurement
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
     """
+    from uncollapse.evaluation.information import kl_per_dimension
+    from uncollapse.loading import corpus_of
+
     vae.to(device)
     facts = read_config(folder)["run"]
-    found = vae.evaluate(test, samples=samples, seed=SEED)
+    found = vae.evaluate(
+        test,
+        wanted.metrics,
+        train=train,
+        label_column=wanted.label_column,
+        samples=wanted.samples,
+        generated=wanted.generated,
+        seed=SEED,
+    )
     metrics = {key: metric.to_dict() for key, metric in found.items()}
     means, kl = np.zeros((0, 0)), np.zeros(0)
     interpolations, reconstructions = [], []
     if vae.model.latent_dim:
-        posterior = vae.posterior(sentences.texts)
-        means = posterior.mean.numpy()  # (N, D)
+        means = vae.encode(sentences.texts)  # (N, D)
         if metrics.get("kl", {}).get("value") is not None:
-            kl = posterior.kl_standard().mean(0).numpy()  # (D,)
+            corpus = corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
+            kl = kl_per_dimension(vae.model, corpus)
         ends = sentences.readable(4)
         pairs = zip(ends[:2], ends[2:], strict=False)
         interpolations = [vae.interpolate(a, b, steps=7) for a, b in pairs]

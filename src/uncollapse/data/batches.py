@@ -121,6 +121,7 @@ class BucketedBatches:
         self.world = world
         full, rest = divmod(len(corpus), batch_size)
         self._batches = full + (rest >= world if full else 1)
+        self._shuffled: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Batches of an epoch, the same on every rank."""
@@ -131,28 +132,52 @@ class BucketedBatches:
 
         Memory: 4 bytes a sentence of the corpus (8 more while shuffling).
         """
-        if start >= len(self):
-            return
-        seeds = np.random.SeedSequence((self.seed, epoch))
-        order = np.random.default_rng(seeds).permutation(len(self.corpus)).astype(np.int32)
         for first in range(start - start % self.pool, len(self), self.pool):
-            # Each pool has a random stream of its own, so that none depends on those before it.
-            seeds = np.random.SeedSequence((self.seed, epoch), spawn_key=(first // self.pool,))
-            batches = self._batches_of_pool(order, first, np.random.default_rng(seeds))
-            for rows in batches[max(start - first, 0) :]:
-                yield _assemble(self.corpus, rows[self.rank :: self.world], total=len(rows))
+            for rows in self._batches_of_pool(epoch, first)[max(start - first, 0) :]:
+                yield self._share_of(rows)
 
-    def _batches_of_pool(
-        self, order: np.ndarray, first: int, random: np.random.Generator
-    ) -> list[np.ndarray]:
+    def batch(self, epoch: int, number: int) -> Batch:
+        """Batch `number` (from 0) of an epoch, at the cost of sorting its pool."""
+        inside = number % self.pool
+        return self._share_of(self._batches_of_pool(epoch, number - inside)[inside])
+
+    def random_batch(self, epoch: int, key: tuple[int, ...]) -> Batch:
+        """A batch of an epoch, every one as likely: a function of (seed, epoch, `key`) alone.
+
+        Parameters
+        ----------
+        epoch : int
+        key : tuple of int
+            At least two numbers, of which the last is not 0.
+        """
+        seeds = np.random.SeedSequence((self.seed, epoch), spawn_key=key)
+        return self.batch(epoch, int(np.random.default_rng(seeds).integers(len(self))))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """All rows, shuffled; kept for as long as the epoch is asked for."""
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            self._shuffled = None  # two orders must not be in memory at a time
+            seeds = np.random.SeedSequence((self.seed, epoch))
+            order = np.random.default_rng(seeds).permutation(len(self.corpus)).astype(np.int32)
+            self._shuffled = epoch, order
+        return self._shuffled[1]
+
+    def _batches_of_pool(self, epoch: int, first: int) -> list[np.ndarray]:
         """Rows of each batch of the pool that starts with batch number `first`."""
+        order = self._order(epoch)
         count = min(self.pool, len(self) - first)
         end = (first + count) * self.batch_size if first + count < len(self) else len(order)
         rows = order[first * self.batch_size : end].astype(np.int64)
         if self.pool > 1:
             rows = rows[np.argsort(_lengths(self.corpus, rows), kind="stable")]
         batches = np.split(rows, self.batch_size * np.arange(1, count))
-        return [batches[i] for i in random.permutation(count)]
+        # Each pool has a random stream of its own, so that none depends on those before it.
+        seeds = np.random.SeedSequence((self.seed, epoch), spawn_key=(first // self.pool,))
+        return [batches[i] for i in np.random.default_rng(seeds).permutation(count)]
+
+    def _share_of(self, rows: np.ndarray) -> Batch:
+        """This process's share of a global batch."""
+        return _assemble(self.corpus, rows[self.rank :: self.world], total=len(rows))
 
 
 def sequential_batches(

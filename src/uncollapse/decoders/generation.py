@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uncollapse.data.tokenizer import BOS, EOS, PAD
-from uncollapse.decoders.recurrent import RecurrentDecoder
+from uncollapse.decoders.base import Decoder
 from uncollapse.decoders.token_loss import as_autocast, new_logits, write_logits
 from uncollapse.errors import UserError, unknown_name
 
@@ -23,7 +23,7 @@ TYPICAL_LENGTH = 16  # words of a sentence, to tell what is cheaper
 
 @torch.no_grad()
 def generate(
-    decoder: RecurrentDecoder,
+    decoder: Decoder,
     z: Tensor | None,
     *,
     rows: int | None = None,
@@ -38,7 +38,7 @@ def generate(
 
     Parameters
     ----------
-    decoder : RecurrentDecoder
+    decoder : Decoder
         In evaluation mode.
     z : Tensor, optional
         ``(N, D)``; None for a language model, which needs ``rows``.
@@ -93,7 +93,7 @@ def generate(
 
 
 def _write(
-    decoder: RecurrentDecoder,
+    decoder: Decoder,
     z: Tensor | None,
     rows: int,
     read: Callable[[Tensor], Tensor],
@@ -113,7 +113,7 @@ def _write(
     for step in range(max_length):
         state = decoder.step(read(words), state)
         logits = buffer[: len(words)]  # (N, V + padding)
-        write_logits(state.hidden, weight, logits[:, : len(weight)])
+        write_logits(state.features, weight, logits[:, : len(weight)])
         logits[:, len(weight) :] = -torch.inf
         logits[:, [PAD, BOS]] = -torch.inf  # never targets in training
         if uniforms is None:

@@ -43,3 +43,9 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> Encoded:
         """Read a batch of sentences."""
+
+
+def last_state(states: Tensor, lengths: Tensor) -> Tensor:
+    """Of states ``(B, T, H)`` the ones at the last real steps, ``(B, H)``."""
+    last = (lengths - 1)[:, None, None]  # (B, 1, 1)
+    return states.gather(1, last.expand(-1, 1, states.shape[-1])).squeeze(1)

@@ -9,7 +9,7 @@ from uncollapse.config import RecurrentEncoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
-from uncollapse.encoders.base import Encoded, Encoder
+from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
@@ -44,20 +44,15 @@ class RecurrentEncoder(Encoder):
     def forward(self, batch: Batch) -> Encoded:
         """Read a batch of sentences."""
         embedded = self.dropout(self.embedding(batch.tokens))  # (B, T, E)
-        last = (batch.lengths - 1)[:, None, None]  # (B, 1, 1)
         states, _ = self.forward_cell(embedded)  # (B, T, H)
-        summary = _pick(states, last)  # (B, H)
+        summary = last_state(states, batch.lengths)  # (B, H)
         if self.backward_cell is not None:
             mirror = _mirror(batch)[:, :, None]  # (B, T, 1)
             reverse, _ = self.backward_cell(embedded.gather(1, mirror.expand_as(embedded)))
-            summary = torch.cat([summary, _pick(reverse, last)], -1)  # (B, 2H)
+            summary = torch.cat([summary, last_state(reverse, batch.lengths)], -1)  # (B, 2H)
             reverse = reverse.gather(1, mirror.expand_as(reverse))
             states = torch.cat([states, reverse], -1)  # (B, T, 2H)
         return Encoded(states, summary, batch.mask)
-
-
-def _pick(states: Tensor, last: Tensor) -> Tensor:
-    return states.gather(1, last.expand(-1, 1, states.shape[-1])).squeeze(1)  # (B, H)
 
 
 def _mirror(batch: Batch) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from uncollapse.data.corpus import Corpus
-from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.base import Distribution
 from uncollapse.errors import UserError
 from uncollapse.evaluation.metric import Metric, no_figure
-from uncollapse.evaluation.passes import check_seed, posterior_pass
+from uncollapse.evaluation.passes import check_seed, posterior_pass, streams
 from uncollapse.model import Model
 
 THRESHOLD = 0.01  # Burda et al. 2016
@@ -22,18 +22,18 @@ RESAMPLES = 100
 MI = "I(x; z) = E_x KL(q(z|x) ‖ q(z)), q(z) the aggregate posterior of these sentences"
 
 
-def mutual_information(posterior: DiagonalGaussian, *, seed: int = 0) -> Metric:
+def mutual_information(posterior: Distribution, *, seed: int = 0) -> Metric:
     """Mutual information of sentence and z under an aggregate of N posteriors.
 
     E log q(z|x) − E log q̂(z), with q̂ the equal mixture of all N posteriors, its own
     included, and one z a sentence. Both terms are at the same z: this has the expectation of
     the form with a closed-form entropy (Dieng et al. 2019; He et al. 2019) with less noise,
-    is exactly 0 for equal posteriors, and never exceeds its ceiling ln N. The estimate can be
+    is 0 for equal posteriors, and never exceeds its ceiling ln N. The estimate can be
     negative, and is then reported so.
 
     Parameters
     ----------
-    posterior : DiagonalGaussian
+    posterior : Distribution
         ``(N, D)``: a whole set, or a minibatch (whose ceiling is lower).
     seed : int
         Of the draws; row i of the noise depends on i alone.
@@ -50,15 +50,16 @@ def mutual_information(posterior: DiagonalGaussian, *, seed: int = 0) -> Metric:
         If the seed is negative.
     """
     check_seed(seed)
-    count, dim = posterior.mean.shape
-    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal((count, dim)))
-    # float64: the square below is expanded, and its terms cancel
-    log_variance = posterior.log_variance.detach().double().cpu()
-    mean = posterior.mean.detach().double().cpu()
-    mean = mean - mean.mean(0)  # (N, D); smaller terms cancel less
-    z = DiagonalGaussian(mean, log_variance).rsample(noise)
-    own = -0.5 * (noise.square() + log_variance).sum(1)  # (N,) log q(z_i|x_i) + const
-    gain = own - _log_aggregate(z, mean, log_variance)  # (N,)
+    count = len(posterior.mean)
+    with torch.no_grad():
+        z = posterior.draw(streams(seed, torch.arange(count)), 1).squeeze(1)  # (N, D)
+        gains = []
+        for begin in range(0, count, BLOCK):
+            rows = slice(begin, begin + BLOCK)
+            log_prob = posterior.pairwise_log_prob(z[rows])  # (n, N)
+            own = log_prob.diagonal(begin)
+            gains.append(own - (_logsumexp(log_prob) - math.log(count)))
+    gain = torch.cat(gains).cpu()  # (N,)
     error = float(gain.std()) / math.sqrt(count) if count > 1 else None
     ceiling = math.log(count)
     estimator = (
@@ -66,19 +67,6 @@ def mutual_information(posterior: DiagonalGaussian, *, seed: int = 0) -> Metric:
         "error over sentences"
     )
     return Metric(float(gain.mean()), "nats", error, estimator, count, MI)
-
-
-def _log_aggregate(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log 1/N Σ_j q(z_i|x_j), ``(N,)``, up to the constant −D/2 ln 2π.
-
-    Σ_d (z − μ)²/σ² is three matrix products, so that no N × N × D array is needed.
-    """
-    precision = (-log_variance).exp()  # (N, D)
-    left = torch.cat([z.square(), z, torch.ones(len(z), 1, dtype=z.dtype)], 1)  # (N, 2D + 1)
-    constant = (mean.square() * precision + log_variance).sum(1, keepdim=True)
-    right = torch.cat([precision, -2 * mean * precision, constant], 1).mul_(-0.5)
-    blocks = [_logsumexp(rows @ right.t()) for rows in left.split(BLOCK)]
-    return torch.cat(blocks) - math.log(len(z))
 
 
 def _logsumexp(values: Tensor) -> Tensor:

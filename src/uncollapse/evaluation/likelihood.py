@@ -11,7 +11,6 @@ from torch import Tensor
 
 from uncollapse.data.batches import Batch, sequential_batches
 from uncollapse.data.corpus import Corpus
-from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import RunError, UserError
 from uncollapse.evaluation.metric import (
     Metric,
@@ -19,7 +18,13 @@ from uncollapse.evaluation.metric import (
     no_figure,
     ratio_over_sentences,
 )
-from uncollapse.evaluation.passes import Progress, SentenceNoise, check_seed, evaluating
+from uncollapse.evaluation.passes import (
+    Progress,
+    SentenceDraws,
+    check_seed,
+    evaluating,
+    with_density,
+)
 from uncollapse.model import Model
 
 # rows that the decoder advances at once: B sentences times a chunk of their samples
@@ -36,6 +41,7 @@ ELBO = "E_q log p(x|z) − KL(q(z|x) ‖ p(z)) ≤ log p(x)"
 NO_DENSITY = "none: an autoencoder has no density"
 NO_LATENT = "none: the model has no latent variable"
 EXACT = "exact"
+FITTED = "of the Gaussian fitted to samples of the implicit posterior"
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class SentenceScores:
         autoencoder.
     reconstruction : (N,) float64
         Mean of log p(x|z) over the first ``reconstruction_samples`` posterior samples.
+    fitted : bool
+        Whether a Gaussian fitted to its samples stands in for a posterior without a density.
     samples, reconstruction_samples : int
         Draws of z behind the two; 0: nothing is random.
     tokens : (N,) int64
@@ -60,6 +68,7 @@ class SentenceScores:
     samples: int
     reconstruction_samples: int
     tokens: np.ndarray
+    fitted: bool = False
 
 
 def score_sentences(
@@ -69,6 +78,7 @@ def score_sentences(
     samples: int = 500,
     seed: int = 0,
     batch_size: int = 32,
+    encoded: Corpus | None = None,
     progress: Progress | None = None,
 ) -> SentenceScores:
     """Importance-weighted log-likelihood and reconstruction of every sentence.
@@ -86,6 +96,9 @@ def score_sentences(
     batch_size : int
         Sentences encoded together. Samples are cut into chunks of ``ROWS`` rows, so memory
         does not grow with S.
+    encoded : Corpus, optional
+        What the encoder reads in place of the corpus, row for row and of the same lengths: q
+        is a legitimate proposal whatever it was read from.
 
     Raises
     ------
@@ -97,16 +110,19 @@ def score_sentences(
     if samples < 1:
         raise UserError(f"samples must be at least 1, not {samples}")
     check_seed(seed)
-    if not model.has_density:
+    dense = model.has_likelihood
+    if not dense:
         samples = 1  # z is a function of x
-    dense = model.has_density
     log_likelihood = np.empty(len(corpus))
     reconstruction = np.empty(len(corpus))
     done = 0
     with evaluating(model) as device:
-        for batch in sequential_batches(corpus, batch_size):
-            scores, log_ratios = _sample_scores(model, batch.to(device), samples, seed)  # (B, S)
-            rows = batch.index.numpy()
+        # equal lengths give equal batches
+        read = sequential_batches(corpus if encoded is None else encoded, batch_size)
+        for batch, source in zip(sequential_batches(corpus, batch_size), read, strict=True):
+            batch, source = batch.to(device), source.to(device)
+            scores, log_ratios = _sample_scores(model, batch, source, samples, seed)  # (B, S)
+            rows = batch.index.cpu().numpy()
             reconstruction[rows] = scores[:, :ELBO_SAMPLES].mean(1).cpu().numpy()
             log_weights = scores + log_ratios
             bound = log_weights.logsumexp(1) - math.log(log_weights.shape[1])  # (B,)
@@ -116,34 +132,35 @@ def score_sentences(
                 progress("likelihood", done, len(corpus))
     _require_finite(log_likelihood if dense else reconstruction)
     drawn = dense and model.latent_dim > 0
+    fitted = dense and not model.has_density
     return SentenceScores(
         log_likelihood if dense else None,
         reconstruction,
         samples if drawn else 0,
         min(samples, ELBO_SAMPLES) if drawn else 0,
         corpus.lengths + 1,
+        fitted,
     )
 
 
 def _sample_scores(
-    model: Model, batch: Batch, samples: int, seed: int
+    model: Model, batch: Batch, source: Batch, samples: int, seed: int
 ) -> tuple[Tensor, Tensor | float]:
     """log p(x|z_s) and log p(z_s)/q(z_s|x), ``(B, S)`` float64."""
-    posterior = model.posterior(batch)
+    posterior = model.posterior(source)
     if posterior is None:
         return model.decoder.log_prob_samples(None, batch).double(), 0.0
-    # float64: z − μ would lose its digits where σ is small beside μ
-    wide = DiagonalGaussian(
-        posterior.mean.double()[:, None], posterior.log_variance.double()[:, None]
-    )
-    noise = SentenceNoise(seed, batch.index)
+    if model.has_likelihood:
+        posterior = with_density(posterior, seed, batch.index)
+    draws = SentenceDraws(posterior, seed, batch.index)
+    wide = posterior.map(Tensor.double)
     chunk = max(1, ROWS // batch.size)
+    precision = model.decoder.output.weight.dtype
     scores, log_ratios = [], []
     for first in range(0, samples, chunk):
-        drawn = noise.draw(min(chunk, samples - first), model.latent_dim)
-        z = wide.rsample(drawn.to(wide.mean.device))  # (B, S, D)
-        scores.append(model.decoder.log_prob_samples(z.to(posterior.mean.dtype), batch).double())
-        if model.has_density:
+        z = draws.draw(min(chunk, samples - first))  # (B, S, D)
+        scores.append(model.decoder.log_prob_samples(z.to(precision), batch).double())
+        if model.has_likelihood:
             log_ratios.append(model.log_prior(z) - wide.log_prob(z))
     return torch.cat(scores, 1), torch.cat(log_ratios, 1) if log_ratios else 0.0
 
@@ -177,19 +194,30 @@ def reconstruction(scores: SentenceScores) -> Metric:
     )
 
 
-def kl(values: np.ndarray | None, reason: str = NO_DENSITY) -> Metric:
-    """Mean KL; ``values`` ``(N,)``, or None and why there are none."""
+def kl(
+    values: np.ndarray | None, reason: str = NO_DENSITY, samples: int = 0, fitted: bool = False
+) -> Metric:
+    """Mean KL; ``values`` ``(N,)``, or None and why there are none.
+
+    ``samples`` are the draws behind each, 0 for a closed form.
+    """
     if values is None:
         return no_figure(NATS, reason, KL)
-    return mean_over_sentences(values, NATS, "closed form", KL)
+    estimator = f"{samples} posterior samples a sentence" if samples else "closed form"
+    if fitted:
+        estimator += f", {FITTED}"
+    return mean_over_sentences(values, NATS, estimator, KL, samples or None)
 
 
-def elbo(scores: SentenceScores, kl_values: np.ndarray | None) -> Metric:
-    """Evidence lower bound; ``kl_values`` ``(N,)`` are zeros for a language model."""
+def elbo(scores: SentenceScores, kl_values: np.ndarray | None, kl_samples: int = 0) -> Metric:
+    """Evidence lower bound; ``kl_values`` ``(N,)`` are zeros for a language model.
+
+    ``kl_samples`` are the draws behind each KL, 0 for a closed form.
+    """
     if kl_values is None:
         return no_figure(NATS, NO_DENSITY, ELBO)
     estimator = _monte_carlo(scores)
-    if scores.reconstruction_samples:
+    if scores.reconstruction_samples and not kl_samples:
         estimator += ", closed-form KL"
     return mean_over_sentences(
         scores.reconstruction - kl_values, NATS, estimator, ELBO, scores.reconstruction_samples
@@ -239,7 +267,8 @@ def perplexity(
 def _importance(scores: SentenceScores) -> str:
     if not scores.samples:
         return EXACT
-    return f"upper bound by importance weighting, S = {scores.samples} posterior samples a sentence"
+    text = f"upper bound by importance weighting, S = {scores.samples} posterior samples a sentence"
+    return f"{text} {FITTED}" if scores.fitted else text
 
 
 def _monte_carlo(scores: SentenceScores) -> str:
@@ -247,4 +276,5 @@ def _monte_carlo(scores: SentenceScores) -> str:
         return "z is a function of x"
     if not scores.reconstruction_samples:
         return EXACT
-    return f"{scores.reconstruction_samples} posterior samples a sentence"
+    text = f"{scores.reconstruction_samples} posterior samples a sentence"
+    return f"{text} {FITTED}" if scores.fitted else text

@@ -13,12 +13,20 @@ from torch import Tensor
 from uncollapse.config import TimestepMeanConfig
 from uncollapse.data.batches import sequential_batches
 from uncollapse.data.corpus import Corpus
-from uncollapse.distributions.gaussian import DiagonalGaussian, concatenate
+from uncollapse.distributions.base import Distribution, join
+from uncollapse.distributions.multivariate import MultivariateGaussian
+from uncollapse.distributions.product import side_by_side
 from uncollapse.errors import UserError
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.divergences import TimestepMean
+from uncollapse.latents.priors import Prior
 from uncollapse.model import Model
 from uncollapse.tuning import tuned_process
+
+DRAWS = 50  # samples that a sentence's stream gives at once
+FITTED = 20  # samples a dimension, to which a Gaussian is fitted where there is no density
+FITTING_SEED = 1_000_003
+KL_SAMPLES = 10  # a sentence, where a KL has no closed form
 
 Progress = Callable[[str, int, int], None]  # what is computed, sentences done, sentences in all
 
@@ -41,26 +49,54 @@ def evaluating(model: Model) -> Iterator[torch.device]:
             part.training = mode
 
 
-class SentenceNoise:
-    """Standard normal noise of every sentence of a batch, from a stream of its own.
+class SentenceDraws:
+    """Posterior samples of every sentence of a batch, from a stream of its own.
 
     A stream depends on (seed, corpus row) alone. Hence no figure depends on batching or on
     the global random state, and fewer samples are the first ones of more.
 
     Parameters
     ----------
+    posterior : Distribution
+        ``(B, D)``.
     seed : int
     index : Tensor
         ``(B,)``: rows in the corpus.
     """
 
-    def __init__(self, seed: int, index: Tensor) -> None:
-        self._streams = [np.random.default_rng((seed, row)) for row in index.tolist()]
+    def __init__(self, posterior: Distribution, seed: int, index: Tensor) -> None:
+        self._posterior = posterior
+        self._streams = streams(seed, index)
+        self._ahead: Tensor | None = None  # drawn and not yet asked for
 
-    def draw(self, samples: int, dim: int) -> Tensor:
+    def draw(self, samples: int) -> Tensor:
         """The next samples of every sentence, ``(B, S, D)`` float64."""
-        drawn = [stream.standard_normal((samples, dim)) for stream in self._streams]
-        return torch.from_numpy(np.stack(drawn))
+        pieces = [] if self._ahead is None else [self._ahead]
+        # always as many at once: rejection takes more of a stream than it returns
+        while sum(piece.shape[1] for piece in pieces) < samples:
+            pieces.append(self._posterior.draw(self._streams, DRAWS))
+        z = torch.cat(pieces, 1)
+        self._ahead = z[:, samples:]
+        return z[:, :samples]
+
+
+def streams(seed: int, index: Tensor) -> list[np.random.Generator]:
+    """A random stream for every row ``(B,)`` of a corpus."""
+    return [np.random.default_rng((seed, row)) for row in index.tolist()]
+
+
+def with_density(posterior: Distribution, seed: int, index: Tensor) -> Distribution:
+    """The posterior if it has a density, else the Gaussian fitted to its samples.
+
+    Importance sampling asks of its proposal a density and nothing else, so the bound that it
+    gives is as valid; KL and mutual information are then those of the fitted Gaussian.
+    """
+    if posterior.has_density:
+        return posterior
+    samples = FITTED * posterior.mean.shape[-1]
+    # another stream than the draws from the fitted Gaussian
+    drawn = posterior.draw(streams(seed + FITTING_SEED, index), samples)
+    return MultivariateGaussian.fit(drawn)
 
 
 def check_seed(seed: int) -> None:
@@ -75,53 +111,83 @@ class PosteriorPass:
 
     Attributes
     ----------
-    posterior : DiagonalGaussian
-        ``(N, D)``, of the z that the decoder sees, all latents side by side.
+    posterior : Distribution
+        ``(N, D)``, of the z that the decoder sees, all latents side by side; where it has no
+        density although z is random, the Gaussian fitted to its samples.
+    means : Tensor
+        ``(N, D)``: posterior means.
     kl : Tensor or None
-        ``(N, D)``: KL(q ‖ p) per dimension, nats; None without a density.
+        ``(N, D)``: KL(q ‖ p), nats; a latent whose KL does not split over dimensions has one
+        column. None for an autoencoder.
+    kl_samples : int
+        Draws behind each KL; 0: closed form.
+    fitted : bool
+        Whether a Gaussian stands in for a posterior without a density.
     step_kl : Tensor or None
         ``(N,)``: mean KL of the steps that a timestep-mean divergence looks at, plus the KL of
         the other latents; None where no latent has that divergence.
     """
 
-    posterior: DiagonalGaussian
+    posterior: Distribution
+    means: Tensor
     kl: Tensor | None
+    kl_samples: int
+    fitted: bool
     step_kl: Tensor | None
 
 
 def posterior_pass(
-    model: Model, corpus: Corpus, *, batch_size: int = 32, progress: Progress | None = None
+    model: Model,
+    corpus: Corpus,
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> PosteriorPass | None:
-    """Encode every sentence; None for a language model."""
+    """Encode every sentence; None for a language model.
+
+    ``seed`` is that of the draws, where a posterior's KL or density takes any.
+    """
     latents = [part for part in model.latents.values() if isinstance(part, Latent)]
     if not latents:
         return None
     stepwise = has_step_divergence(model)
-    size = (len(corpus), model.latent_dim)
-    mean, log_variance, kl = torch.empty(size), torch.empty(size), torch.empty(size)
-    step_kl = torch.empty(len(corpus))
+    posteriors: list[Distribution] = []
+    means: list[Tensor] = []
+    kls: list[Tensor] = []
+    step_kls: list[Tensor] = []
+    index: list[Tensor] = []
+    kl_samples = 0
     done = 0
     with evaluating(model) as device:
         for batch in sequential_batches(corpus, batch_size):
             found = list(model.infer(batch.to(device)).values())
-            joined = concatenate([inference.posterior for inference in found])
-            mean[batch.index] = joined.mean.float().cpu()
-            log_variance[batch.index] = joined.log_variance.float().cpu()
-            if model.has_density:
-                pairs = list(zip(latents, found, strict=True))
-                parts = [latent.kl(inference) for latent, inference in pairs]
-                kl[batch.index] = torch.cat(parts, -1).float().cpu()
+            index.append(batch.index)
+            parts = [inference.posterior for inference in found]
+            means.append(torch.cat([part.mean for part in parts], -1).float().cpu())
+            if model.has_likelihood:
+                parts = [with_density(part, seed, batch.index) for part in parts]
+                charged = []
+                for latent, part in zip(latents, parts, strict=True):
+                    kl, samples = _kl(part, latent.prior, seed, batch.index)
+                    charged.append(kl)
+                    kl_samples = max(kl_samples, samples)
+                kls.append(torch.cat(charged, -1).float().cpu())
                 if stepwise:
-                    charged = torch.stack([_charged(*pair) for pair in pairs]).sum(0)
-                    step_kl[batch.index] = charged.float().cpu()
+                    pairs = zip(latents, found, charged, strict=True)
+                    step_kls.append(torch.stack([_charged(*pair) for pair in pairs]).sum(0).cpu())
+            posteriors.append(side_by_side(parts))
             done += batch.size
             if progress is not None:
                 progress("posteriors", done, len(corpus))
-    dense = model.has_density
+    order = torch.cat(index).argsort()
     return PosteriorPass(
-        DiagonalGaussian(mean, log_variance),
-        kl if dense else None,
-        step_kl if dense and stepwise else None,
+        join(posteriors)[order],
+        torch.cat(means)[order],
+        torch.cat(kls)[order] if kls else None,
+        kl_samples,
+        model.has_likelihood and not model.has_density,
+        torch.cat(step_kls)[order] if step_kls else None,
     )
 
 
@@ -131,9 +197,19 @@ def has_step_divergence(model: Model) -> bool:
     return any(isinstance(latent.divergence, TimestepMean) for latent in latents)
 
 
-def _charged(latent: Latent, inference: Inference) -> Tensor:
+def _kl(posterior: Distribution, prior: Prior, seed: int, index: Tensor) -> tuple[Tensor, int]:
+    """KL ``(B, D)`` or ``(B, 1)``, and the draws behind it."""
+    closed = prior.kl(posterior)
+    if closed is not None:
+        return closed, 0
+    z = SentenceDraws(posterior, seed, index).draw(KL_SAMPLES)  # (B, S, D)
+    ratio = posterior.log_prob(z) - prior.log_prob(z)  # (B, S)
+    return ratio.mean(1, keepdim=True), KL_SAMPLES
+
+
+def _charged(latent: Latent, inference: Inference, kl: Tensor) -> Tensor:
     """The divergence that the latent's objective is about, without floors, ``(B,)``."""
     if not isinstance(latent.divergence, TimestepMean):
-        return latent.kl(inference).sum(-1)
+        return kl.sum(-1)
     config = TimestepMeanConfig(kind="timestep-mean", last=latent.divergence.last)
     return TimestepMean(config)(inference, latent.prior)

@@ -38,7 +38,7 @@ def reconstruction_bleu(
     """
     longest = int(corpus.lengths.max())
     with evaluating(model):
-        written = generate(model.decoder, found.posterior.mean, max_length=longest)
+        written = generate(model.decoder, found.means, max_length=longest)
     outputs = [tokenizer.decode(ids) for ids in written]
     references = [tokenizer.decode(corpus.sentence(i)) for i in range(len(corpus))]
     value, error, signature = corpus_bleu(outputs, references)

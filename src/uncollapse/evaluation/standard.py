@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from uncollapse.data.tokenizer import UNK, Tokenizer
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation import likelihood
 from uncollapse.evaluation.information import MI, active_units, mutual_information
-from uncollapse.evaluation.likelihood import NO_DENSITY, NO_LATENT, score_sentences
+from uncollapse.evaluation.likelihood import FITTED, NO_DENSITY, NO_LATENT, score_sentences
 from uncollapse.evaluation.metric import Metric, no_figure, ratio_over_sentences
-from uncollapse.evaluation.paper_variants import twr
+from uncollapse.evaluation.paper_variants import has_learned_divergence, ivae, twr
 from uncollapse.evaluation.passes import (
     PosteriorPass,
     Progress,
@@ -38,12 +39,14 @@ STANDARD = (
     "unknown_rate",
 )
 TWR = ("nll_twr", "ppl_twr")
+IVAE = ("nll_ivae", "kl_ivae", "mi_ivae")
 INFORMATION_SENTENCES = 10_000  # mutual information costs N²
 
 
 def metric_names(model: Model) -> tuple[str, ...]:
     """The figures that :func:`evaluate` gives for a model, in their order."""
-    return STANDARD + (TWR if has_step_divergence(model) else ())
+    twr = TWR if has_step_divergence(model) else ()
+    return STANDARD + twr + (IVAE if has_learned_divergence(model) else ())
 
 
 def evaluate(
@@ -110,14 +113,18 @@ def evaluate(
     result: dict[str, Metric] = {}
     found = None
     if wanted - {"nll", "ppl", "reconstruction", "unknown_rate"}:
-        found = posterior_pass(model, corpus, batch_size=batch_size, progress=progress)
+        found = posterior_pass(model, corpus, batch_size=batch_size, seed=seed, progress=progress)
     if wanted & {"reconstruction", "elbo", "nll", "ppl", "ppl_elbo"}:
         if not wanted & {"nll", "ppl"}:
             samples = min(samples, likelihood.ELBO_SAMPLES)
         result |= _likelihoods(model, corpus, found, samples, seed, batch_size, progress)
     if "kl" in wanted:
         values = None if found is None else _total_kl(found)
-        result["kl"] = likelihood.kl(values, NO_LATENT if found is None else NO_DENSITY)
+        result["kl"] = (
+            likelihood.kl(None, NO_LATENT)
+            if found is None
+            else likelihood.kl(values, NO_DENSITY, found.kl_samples, found.fitted)
+        )
     if wanted & {"mi", "active_units"}:
         result |= _information(found, seed)
     if "bleu" in wanted:
@@ -130,6 +137,8 @@ def evaluate(
         result["unknown_rate"] = unknown_rate(corpus, tokenizer)
     if wanted & set(TWR) and found is not None:
         result |= twr(model, corpus, found, batch_size=batch_size, progress=progress)
+    if wanted & set(IVAE):
+        result |= ivae(model, corpus, seed=seed, batch_size=batch_size, progress=progress)
     return {name: result[name] for name in known if name in wanted}
 
 
@@ -158,7 +167,7 @@ def _likelihoods(
     kl = np.zeros(len(corpus)) if found is None else _total_kl(found)
     return {
         "reconstruction": likelihood.reconstruction(scores),
-        "elbo": likelihood.elbo(scores, kl),
+        "elbo": likelihood.elbo(scores, kl, 0 if found is None else found.kl_samples),
         "nll": likelihood.nll(scores),
         "ppl": likelihood.ppl(scores),
         "ppl_elbo": likelihood.ppl_elbo(scores, kl),
@@ -179,8 +188,10 @@ def _information(found: PosteriorPass | None, seed: int) -> dict[str, Metric]:
     if found.kl is None:
         mi = no_figure("nats", NO_DENSITY, MI)
     else:
-        count = len(found.posterior.mean)
+        count = len(found.means)
         # spread evenly: neighbours in a file are often alike
         rows = torch.linspace(0, count - 1, min(count, INFORMATION_SENTENCES)).round().long()
         mi = mutual_information(found.posterior[rows], seed=seed)
-    return {"mi": mi, "active_units": active_units(found.posterior.mean)}
+        if found.fitted:
+            mi = replace(mi, estimator=f"{mi.estimator}; {FITTED}")
+    return {"mi": mi, "active_units": active_units(found.means)}

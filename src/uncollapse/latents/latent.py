@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.config import LatentConfig
+from uncollapse.distributions.base import Distribution
 from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.point import Point
 from uncollapse.encoders import Encoded
 from uncollapse.latents.divergences import build_divergence
+from uncollapse.latents.divergences.kl import kl_per_dimension
 from uncollapse.latents.inference import Inference
 from uncollapse.latents.posteriors import build_posterior
 from uncollapse.latents.priors import build_prior
@@ -33,12 +36,22 @@ class Latent(nn.Module):
         self.combine = COMBINE[config.combine]
         self.posterior = build_posterior(config.posterior, feature_dim, config.dim)
         self.prior = build_prior(config.prior, config.dim)
-        self.divergence = build_divergence(config.divergence)
+        self.divergence = build_divergence(config.divergence, feature_dim, config.dim)
 
     @property
     def has_density(self) -> bool:
-        """Whether q(z|x) has one: without, there is no KL and no likelihood."""
+        """Whether q(z|x) has one: without, its KL is unknown."""
         return self.posterior.has_density
+
+    @property
+    def is_random(self) -> bool:
+        """Whether z is random given x: otherwise there is no likelihood."""
+        return self.posterior.is_random
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether the objective charges its divergence: an autoencoder's has no KL."""
+        return self.has_density or not self.divergence.needs_density
 
     def infer(self, encoded: Encoded) -> Inference:
         """The posterior of every sentence of a batch."""
@@ -46,37 +59,46 @@ class Latent(nn.Module):
         with torch.autocast(encoded.states.device.type, enabled=False):
             features = self.readout(encoded).float()
             if features.dim() == 2:  # (B, H)
-                return Inference(self.posterior(features))
+                return Inference(self.posterior(features), features)
             steps = self.posterior(features, encoded.mask)  # (B, T, D)
-            return Inference(self.combine(steps, encoded.mask), steps, encoded.mask)
+            last = features[_last_step(encoded.mask)]  # (B, H)
+            return Inference(self.combine(steps, encoded.mask), last, steps, encoded.mask)
 
     def penalty(self, inference: Inference) -> Tensor:
         """What the objective charges, nats per sentence, ``(B,)``."""
         return self.divergence(inference, self.prior)
 
     def kl(self, inference: Inference) -> Tensor:
-        """KL(q ‖ p) of the z that the decoder sees, per dimension, ``(B, D)``."""
-        return self.prior.kl(inference.posterior)
+        """KL(q ‖ p) of the z that the decoder sees, per dimension, ``(B, D)`` or ``(B, 1)``."""
+        return kl_per_dimension(inference, self.prior)
 
 
-def _last(steps: DiagonalGaussian, mask: Tensor) -> DiagonalGaussian:
-    rows = torch.arange(mask.shape[0], device=mask.device)
-    last = mask.sum(1) - 1  # (B,)
-    return DiagonalGaussian(steps.mean[rows, last], steps.log_variance[rows, last])
+def _last_step(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the last real step of every sentence."""
+    return torch.arange(mask.shape[0], device=mask.device), mask.sum(1) - 1
 
 
-def _sum(steps: DiagonalGaussian, mask: Tensor) -> DiagonalGaussian:
+def _last(steps: Distribution, mask: Tensor) -> Distribution:
+    return steps[_last_step(mask)]
+
+
+def _sum(steps: Distribution, mask: Tensor) -> Distribution:
     """The sum of independent Gaussians is one: means and variances add."""
     padding = ~mask[:, :, None]
     mean = steps.mean.masked_fill(padding, 0).sum(1)  # (B, D)
+    if isinstance(steps, Point):
+        return Point(mean)
+    assert isinstance(steps, DiagonalGaussian)
     log_variance = steps.log_variance.masked_fill(padding, -torch.inf).logsumexp(1)
     return DiagonalGaussian(mean, log_variance)
 
 
-def _mean(steps: DiagonalGaussian, mask: Tensor) -> DiagonalGaussian:
+def _mean(steps: Distribution, mask: Tensor) -> Distribution:
     total = _sum(steps, mask)
     length = mask.sum(1, keepdim=True).to(total.mean.dtype)  # (B, 1)
-    return DiagonalGaussian(total.mean / length, total.log_variance - 2 * length.log())
+    if isinstance(total, DiagonalGaussian):
+        return DiagonalGaussian(total.mean / length, total.log_variance - 2 * length.log())
+    return Point(total.mean / length)
 
 
 COMBINE = {"last": _last, "mean": _mean, "sum": _sum}

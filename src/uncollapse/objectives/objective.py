@@ -23,7 +23,8 @@ class Loss:
     weight : float
         Weight of the divergence in this batch.
     parts : dict of str to Tensor
-        ``(B,)`` each, unweighted: ``reconstruction`` and ``divergence of NAME``.
+        ``(B,)`` each, unweighted, of all that counts: ``reconstruction`` and, unless its
+        weight is 0, ``divergence of NAME``.
     """
 
     total: Tensor
@@ -52,13 +53,16 @@ class Objective:
         weight = weight_at(self.schedule, progress)
         per_sentence = self.per_sentence(terms, weight)
         parts = {"reconstruction": terms.reconstruction}
-        parts |= {f"divergence of {name}": value for name, value in terms.divergence.items()}
+        if weight:
+            parts |= {f"divergence of {name}": value for name, value in terms.divergence.items()}
         return Loss(per_sentence.sum() / total_sentences, weight, parts)
 
     def per_sentence(self, terms: Terms, weight: float | None = None) -> Tensor:
         """The objective of every sentence, ``(B,)``; by default at the schedule's final weight."""
         weight = final_weight(self.schedule) if weight is None else weight
         loss = -terms.reconstruction
+        if weight == 0:  # zero times infinity would not be zero
+            return loss
         for divergence in terms.divergence.values():
             loss = loss + weight * divergence
         return loss

@@ -52,7 +52,7 @@ def training_curves(
         lowest = math.inf
         for number, (system, runs) in enumerate(histories.items()):
             for history in runs:
-                found = [(row["epoch"], _value(row, quantity)) for row in history]
+                found = [(row["epoch"], value_of(row, quantity)) for row in history]
                 curve = [(epoch, value) for epoch, value in found if value is not None]
                 if not curve:
                     continue
@@ -118,7 +118,7 @@ def _line(axes: Any, x: Sequence[float], y: Sequence[float], *, number: int, lab
     )
 
 
-def _value(row: Mapping[str, Any], quantity: str) -> float | None:
+def value_of(row: Mapping[str, Any], quantity: str) -> float | None:
     key = f"validation/{quantity}"
     if key in row:
         return row[key]

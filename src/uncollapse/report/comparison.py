@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uncollapse import __version__, saving
+from uncollapse.evaluation.suite import PROBES
 from uncollapse.report.page import comparison_page
 from uncollapse.report.table import Table, build_table
 
@@ -74,20 +75,49 @@ class Comparison:
     @property
     def table(self) -> Table:
         """Recipes by metrics, averaged over seeds."""
-        metrics = {name: [run.metrics for run in runs] for name, runs in self.runs.items()}
+        return self._table(None)
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The same by subject: ``standard`` figures, and those of each group of probes."""
+        found = {metric for run in self.summaries for metric in run.metrics}
+        probes = {metric for members in PROBES.values() for metric in members}
+        groups = {"standard": found - probes}
+        groups |= {group: found & set(members) for group, members in PROBES.items()}
+        return {
+            group: self._table(members)
+            for group, members in groups.items()
+            if members or group == "standard"
+        }
+
+    def _table(self, chosen: set[str] | None) -> Table:
+        metrics = {
+            name: [
+                {
+                    metric: values
+                    for metric, values in run.metrics.items()
+                    if chosen is None or metric in chosen
+                }
+                for run in runs
+            ]
+            for name, runs in self.runs.items()
+        }
         return build_table(metrics, self.seeds, self.entropy_floor)
 
     def to_text(self) -> str:
-        """The table for a terminal, with what must be known to read it."""
-        table = self.table
-        return "\n".join([table.to_text(), "", table.errors, *self.failure_lines()])
+        """The tables for a terminal, with what must be known to read them."""
+        tables = self.tables.values()
+        lines = [line for table in tables for line in (table.to_text(), "")]
+        return "\n".join([*lines, self.table.errors, *self.failure_lines()])
 
     def to_markdown(self) -> str:
-        """The table and the definitions of its columns."""
+        """The tables and the definitions of their columns."""
         table = self.table
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {what}" for name, what in self.data.items()]
-        lines += ["", table.to_markdown(), "", f"{table.errors}.", ""]
+        for part in self.tables.values():
+            lines += ["", part.to_markdown()]
+        lines += ["", f"{table.errors}.", ""]
         lines += [f"- **{column.heading}**: {column.definition}" for column in table.columns]
         lines += ["", *(f"- {line}" for line in self.failure_lines())] if self.failures else []
         return "\n".join(lines).replace("<", "&lt;") + "\n"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uncollapse import __version__
+from uncollapse.evaluation.representation import LINEAR
 from uncollapse.plots import common_limit, kl_per_dimension, latent_space, to_svg, training_curves
 from uncollapse.plots.latent_space import LatentPanel
+from uncollapse.plots.probes import accuracy_by_labels
 from uncollapse.plots.style import LINES, MARKERS, colour, shape
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from uncollapse.report.comparison import Comparison
     from uncollapse.report.table import Row, Table
 
+SUBJECTS = {
+    "generation": "Sentences from the prior, held against real ones",
+    "representation": "What z knows of the labels",
+    "supervised": "What labels alone give",
+    "geometry": "The shape of the latent space",
+}
 CURVES = ("kl", "mi", "active_units", "elbo", "reconstruction")
 # the page may load nothing at all, whatever the sentences in it are
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -32,12 +40,17 @@ def comparison_page(comparison: Comparison) -> str:
     """
     shown = {name: runs[0] for name, runs in comparison.runs.items() if runs}
     numbers = {name: number for number, name in enumerate(comparison.recipes)}
-    table = comparison.table
+    tables = comparison.tables
     sections = [
         _facts(comparison),
         _failures(comparison),
         _section("Is the latent alive?", _verdicts(comparison.runs)),
-        _section("Figures", _table(table) + _definitions(table)),
+        _section("Figures", _figures(tables["standard"])),
+        *(
+            _section(SUBJECTS[group], _probes(group, table))
+            for group, table in tables.items()
+            if group != "standard"
+        ),
         _section("Latent space", _latent_spaces(list(shown.values()))),
         _section("Training", _curves(comparison, numbers)),
         _section("Sentences", "".join(map(_sentences, shown.values()))),
@@ -120,6 +133,33 @@ def _verdicts(runs: Mapping[str, Sequence[RunSummary]]) -> str:
 
 def _state_class(state: str) -> str:
     return state if state in ("alive", "collapsed") else "other"
+
+
+def _figures(table: Table) -> str:
+    return _table(table) + _definitions(table)
+
+
+def _probes(group: str, table: Table) -> str:
+    picture = _accuracies(table) if group == "representation" else ""
+    return _figures(table) + picture
+
+
+def _accuracies(table: Table) -> str:
+    """The accuracy of linear classifiers over the labels that they saw, as a picture."""
+    systems = {}
+    for row in table.rows:
+        points = {
+            LINEAR[column.name]: (cell.value, cell.standard_error)
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            if column.name in LINEAR and cell.value is not None
+        }
+        if points:
+            systems[row.system] = points
+    if not systems:
+        return ""
+    figure = accuracy_by_labels(systems)
+    svg = to_svg(figure, "Accuracy of a linear classifier of z over the labels it learned from")
+    return f'<div class="pictures wide">\n{_card(svg)}</div>\n'
 
 
 def _table(table: Table) -> str:

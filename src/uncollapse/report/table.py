@@ -9,7 +9,11 @@ from typing import Any
 
 DASH = "–"
 TEXT_WIDTH = 100
-ACRONYMS = {"kl": "KL", "elbo": "ELBO", "nll": "NLL", "ppl": "PPL", "mi": "MI", "bleu": "BLEU"}
+ACRONYMS = {
+    **{name: name.upper() for name in ("kl", "elbo", "nll", "ppl", "mi", "bleu", "rouge", "twr")},
+    "ivae": "iVAE",
+    "bilstm": "biLSTM",
+}
 OVER_SEEDS = "± is the standard error over seeds (a single finished seed: of the estimator)"
 OF_ESTIMATOR = "± is the standard error of the estimator"
 

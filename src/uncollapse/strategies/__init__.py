@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from uncollapse.config import Recipe
-from uncollapse.strategies.base import Strategy
-from uncollapse.strategies.joint import Joint
+from uncollapse.strategies.base import Learner, Pass, Strategy
+from uncollapse.strategies.stages import STAGES, Stage, build_stages
 
-STRATEGIES: dict[str, type[Joint]] = {"joint": Joint}
-
-
-def build_strategy(recipe: Recipe) -> Strategy:
-    """The strategy that a recipe names, with the recipe's optimisation settings."""
-    return STRATEGIES[recipe.strategy.kind](recipe.training)
+__all__ = ["STAGES", "Learner", "Pass", "Stage", "Strategy", "build_stages"]

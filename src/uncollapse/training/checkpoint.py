@@ -8,7 +8,7 @@ checkpoint whose files do not match its manifest is refused. ``torch.load`` runs
 ::
 
     training/best/model.safetensors               best weights, for inference only
-    training/checkpoint-0000001315/state.pt       weights, optimiser, progress, random states
+    training/checkpoint-0000001315/state.pt       weights, optimisers, progress, random states
                                    best.safetensors    the best weights as of this checkpoint
                                    manifest.json
 """
@@ -31,7 +31,7 @@ from torch import nn
 
 from uncollapse.errors import RunError, UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATE, BEST, MANIFEST = "state.pt", "best.safetensors", "manifest.json"
 
 

@@ -37,11 +37,12 @@ class Epochs(Callback):
         self._means: dict[str, float] = {}
         self._started = 0.0
 
-    def on_train_epoch_start(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_train_epoch_start(self, _trainer: Trainer, module: TrainingModule) -> None:
         state = module.state
         rate = module.strategy.learning_rate(state.epoch, state.plateau.decays)
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] = rate
+        for optimizer in module.optimizer_of.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, _trainer: Trainer, module: TrainingModule, *_: Any) -> None:
@@ -64,7 +65,7 @@ class Epochs(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: TrainingModule) -> None:
         state, validation = module.state, module.validation
-        row = self._row(trainer, module)
+        row = self._row(module) | module.strategy.end_epoch(self._means)
         score = validation.score(self._means)
         if state.best_score is None or score < state.best_score:
             state.best_epoch, state.best_score = state.epoch + 1, score
@@ -72,7 +73,8 @@ class Epochs(Callback):
         action = state.plateau.update(score, state.epoch, module.config.plateau)
         if action == "decay":
             self.store.load_best(module.model)
-            trainer.optimizers[0].state.clear()
+            for optimizer in trainer.optimizers:
+                optimizer.state.clear()
         state.epoch += 1
         state.batch = 0
         state.seconds = 0.0
@@ -85,7 +87,7 @@ class Epochs(Callback):
         trainer.should_stop = state.stopped is not None
         on_first_process(lambda: write_history(state.rows, self.run_folder))
 
-    def _row(self, trainer: Trainer, module: TrainingModule) -> Row:
+    def _row(self, module: TrainingModule) -> Row:
         state = module.state
         sums = module.totals.reduced()
         sentences, tokens = sums.pop("sentences"), sums.pop("tokens")
@@ -96,7 +98,7 @@ class Epochs(Callback):
             "batches_seen": state.batches_seen,
             "seconds": round(state.seconds, 3),
             "tokens_per_second": round(tokens / state.seconds, 1),
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": module.strategy.learning_rate(state.epoch, state.plateau.decays),
             "kl_weight": module.kl_weight,
             **train,
             **{f"validation/{name}": value for name, value in self._means.items()},

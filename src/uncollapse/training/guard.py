@@ -32,7 +32,8 @@ def find_nonfinite(terms: Terms, loss: Loss, batch: Batch, module: nn.Module) ->
         numbers. Sentences are rows of the training file, counted from 0 without empty lines.
     """
     suspects = {"reconstruction": terms.reconstruction}
-    suspects |= {f"KL of latent {name}": kl for name, kl in terms.kl.items()}
+    if loss.weight:
+        suspects |= {f"KL of latent {name}": kl for name, kl in terms.kl.items()}
     suspects |= loss.parts
     suspects["loss"] = loss.total
     for name, value in suspects.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from uncollapse.errors import RunError
@@ -22,19 +22,23 @@ class History:
         One an epoch: ``epoch`` (from 1), ``batches_seen``, ``seconds`` (training alone),
         ``tokens_per_second`` (predicted tokens), ``learning_rate``, ``kl_weight`` (of the last
         batch), ``train/…`` (means over the epoch, dropout on) and ``validation/…``; nats per
-        sentence.
+        sentence. A strategy may add to them: ``aggressive`` (1 or 0) and ``inner_steps`` (the
+        encoder's own updates, mean over the batches).
     best_epoch : int
         Epoch of the returned weights.
     best_score : float
         Its validation score; lower is better.
     stopped : str
         Why the run ended.
+    pretraining : list of dict
+        The rows of stages before the run itself.
     """
 
     rows: list[Row]
     best_epoch: int
     best_score: float
     stopped: str
+    pretraining: list[Row] = field(default_factory=list)
 
 
 def write_history(rows: list[Row], folder: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from uncollapse.errors import RunError
-from uncollapse.objectives.schedules import Progress
+from uncollapse.objectives.schedules import Progress, weight_at
+from uncollapse.strategies.base import Pass
+from uncollapse.training.critic import Critic
 from uncollapse.training.guard import find_nonfinite
 from uncollapse.training.processes import any_process, gather_objects, processes
 from uncollapse.training.state import RunState
@@ -20,24 +24,26 @@ from uncollapse.training.validation import Validation
 
 if TYPE_CHECKING:
     from uncollapse.config import TrainingConfig
-    from uncollapse.data.batches import Batch
-    from uncollapse.model import Model, Terms
-    from uncollapse.objectives.objective import Loss, Objective
+    from uncollapse.data.batches import Batch, BucketedBatches
+    from uncollapse.model import Model
+    from uncollapse.objectives.objective import Objective
     from uncollapse.strategies.base import Strategy
 
 
 class TrainingModule(LightningModule):
-    """One model under one objective.
+    """One model under one objective; the :class:`~uncollapse.strategies.base.Learner` of a run.
 
     Parameters
     ----------
     model : Model
     objective : Objective
     strategy : Strategy
-        Owns the optimiser.
+        Owns the optimisers of the players, and says when they step.
     config : TrainingConfig
     state : RunState
         Shared with the callbacks, which keep it current.
+    batches : BucketedBatches
+        Where random batches come from.
     validation : Validation
         Sums of the validation pass.
     """
@@ -49,68 +55,100 @@ class TrainingModule(LightningModule):
         strategy: Strategy,
         config: TrainingConfig,
         state: RunState,
+        batches: BucketedBatches,
         validation: Validation,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
         self.objective = objective
         self.strategy = strategy
         self.config = config
         self.state = state
+        self.batches = batches
         self.validation = validation
         self.totals = Totals(state.totals)
         self.kl_weight = 0.0
-        self._step: tuple[Terms, Loss, Batch] | None = None
+        self.critic: Critic | None = None
+        self.optimizer_of: dict[str, Optimizer] = {}  # of the players
 
-    def configure_optimizers(self) -> Optimizer:
-        return self.strategy.optimizer(self)
+    def configure_optimizers(self) -> list[Optimizer]:
+        self.optimizer_of = self.strategy.optimizers(self.model)
+        settings = self.model.critic_settings()
+        self.critic = None if settings is None else Critic(self.model, settings)
+        return list(self.every_optimizer().values())
+
+    def every_optimizer(self) -> dict[str, Optimizer]:
+        """Those of the players, by name, and the critic's."""
+        critic = {} if self.critic is None else {"critic": self.critic.optimizer}
+        return self.optimizer_of | critic
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _number: int) -> Batch:
         return batch.to(device)
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
-        terms = self.model(batch)
-        progress = Progress(self.state.batches_seen, self.state.batches_per_epoch)
-        loss = self.objective(terms, batch.total, progress)
-        self.kl_weight = float(loss.weight)
-        self._step = terms, loss, batch
+    def training_step(self, batch: Batch, _index: int) -> None:
+        if self.critic is not None and not self.critic.learn(batch):
+            self._refuse("loss of the critic")
+        found = self.strategy.step(self, batch)
+        terms = found.terms
         sums = {
-            "loss": loss.total * batch.total,
+            "loss": found.loss.total * batch.total,
             "reconstruction": terms.reconstruction.sum(),
             "tokens": terms.tokens.sum(),
             "sentences": torch.tensor(batch.size),
         }
         sums |= {f"kl/{name}": kl.sum() for name, kl in terms.kl.items()}
         self.totals.add(sums)
-        # the loss is a share of the global batch mean, and processes *average* their gradients
-        return loss.total * processes()
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        **_: Any,
-    ) -> None:
+    def loss(self, batch: Batch) -> Pass:
+        """Run the model and the objective on a batch, with gradients."""
+        progress = Progress(self.state.batches_seen, self.state.batches_per_epoch)
+        terms = self.model(batch, weight_at(self.objective.schedule, progress))
+        loss = self.objective(terms, batch.total, progress)
+        self.kl_weight = float(loss.weight)
+        return Pass(batch, terms, loss)
+
+    def update(self, optimizers: Sequence[str], found: Pass) -> None:
+        """One step of the named optimisers against the gradient of a pass."""
+        # the critic's too: what it gets from the players' loss is not for it
+        for optimizer in self.every_optimizer().values():
+            optimizer.zero_grad()
+        # autocast is for forward passes: it would round the f32 parts of this one
+        with torch.autocast(self.device.type, enabled=False):
+            # the loss is a share of the global batch mean, and processes *average* gradients
+            self.manual_backward(found.loss.total * processes())
+        self._clip(found)
+        for name in optimizers:
+            self.optimizer_of[name].step()
+
+    def random_batch(self, number: int) -> Batch:
+        """A training batch at random: a function of the run's seed, its progress and ``number``."""
+        key = (self.state.batch, number)
+        return self.batches.random_batch(self.state.epoch, key).to(self.device)
+
+    def over_processes(self, values: Tensor) -> list[float]:
+        """Each of some ``values`` ``(N,)``, added up over all processes."""
+        if processes() > 1:
+            dist.all_reduce(values)
+        return values.tolist()
+
+    def _clip(self, found: Pass) -> None:
         """Clip by norm; the last stop before the update, hence where non-finite steps end."""
-        assert self._step is not None
-        loss = self._step[1].total
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = get_total_norm(gradients)
-        # one read of the device a step: the price of stopping before the update
-        if any_process([not bool(torch.isfinite(norm + loss.detach()))], norm.device)[0]:
-            self._refuse()
-        if gradient_clip_val is not None:
-            clip_grads_with_norm_(parameters, gradient_clip_val, norm)
-        self._step = None  # frees the graph's last references
+        held = [o.param_groups for o in self.optimizer_of.values()]
+        parameters = [p for groups in held for group in groups for p in group["params"]]
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # one read of the device an update: the price of stopping before it
+        sane = bool(torch.isfinite(norm + found.loss.total.detach()))
+        if any_process([not sane], norm.device)[0]:
+            self._refuse(find_nonfinite(found.terms, found.loss, found.batch, self))
+        if self.config.clip_norm is not None:
+            clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
 
-    def _refuse(self) -> None:
+    def _refuse(self, what: str | None) -> None:
         """Stop every process together, naming what the first of them found."""
-        assert self._step is not None
-        terms, loss, batch = self._step
-        found = [name for name in gather_objects(find_nonfinite(terms, loss, batch, self)) if name]
+        named = [name for name in gather_objects(what) if name]
         raise RunError(
-            f"non-finite {found[0] if found else 'gradient norm (beyond float32)'} in batch "
+            f"non-finite {named[0] if named else 'gradient norm (beyond float32)'} in batch "
             f"{self.state.batches_seen + 1} (epoch {self.state.epoch + 1}); "
             "this batch's update was not made"
         )

@@ -22,9 +22,12 @@ class Progress(Callback):
     ----------
     show : bool
         Whether to draw a bar; it is drawn only if stderr is a terminal.
+    stage : str
+        Name of a stage before the run itself.
     """
 
-    def __init__(self, show: bool) -> None:
+    def __init__(self, show: bool, stage: str = "") -> None:
+        self.stage = stage
         self.console = Console(stderr=True, highlight=False)
         self._bar: Bar | None = None
         if show and self.console.is_terminal:
@@ -61,7 +64,7 @@ class Progress(Callback):
         self._bar.update(
             self._bar.task_ids[0],
             completed=state.batch,
-            description=f"epoch {state.epoch + 1}",
+            description=f"{self.stage} epoch {state.epoch + 1}".lstrip(),
             numbers=f"loss {sums['loss'] / sentences:.2f}  KL {kl:.2f}  MI {information:.2f}  "
             f"{sums['tokens'] / max(state.seconds, 1e-9):,.0f} tokens/s",
         )

@@ -27,7 +27,7 @@ class Checkpoints(Callback):
         Between checkpoints within an epoch.
     payload : dict or None
         A checkpoint to go on from; the weights and the run state are restored by the caller,
-        the optimiser and the random states here.
+        the optimisers and the random states here.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class Checkpoints(Callback):
         self._saved = time.monotonic()
         self._first = True
 
-    def on_train_start(self, trainer: Trainer, _module: TrainingModule) -> None:
+    def on_train_start(self, _trainer: Trainer, module: TrainingModule) -> None:
         self.watch.install()
         if self.payload is not None:
-            trainer.optimizers[0].load_state_dict(self.payload["optimizer"])
+            for name, optimizer in module.every_optimizer().items():
+                optimizer.load_state_dict(self.payload["optimizers"][name])
 
     def on_train_batch_start(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         if not self._first:
@@ -56,18 +57,18 @@ class Checkpoints(Callback):
             restore_random(self.payload["random"][trainer.global_rank], module.device)
             self.payload = None
 
-    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
+    def on_train_batch_end(self, _trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         if module.state.batch == module.state.batches_per_epoch:
             return  # the epoch's end is a few moments away and saves its own
         late = time.monotonic() - self._saved > self.every_seconds
         stop, late = any_process([self.watch.received is not None, late], module.device)
         if stop or late:
-            self._save(trainer, module)
+            self._save(module)
         if stop:
             self._leave()
 
-    def on_train_epoch_end(self, trainer: Trainer, module: TrainingModule) -> None:
-        self._save(trainer, module)
+    def on_train_epoch_end(self, _trainer: Trainer, module: TrainingModule) -> None:
+        self._save(module)
         if any_process([self.watch.received is not None], module.device)[0]:
             self._leave()
 
@@ -77,14 +78,17 @@ class Checkpoints(Callback):
     def on_exception(self, *_: Any) -> None:
         self.watch.restore()
 
-    def _save(self, trainer: Trainer, module: TrainingModule) -> None:
+    def _save(self, module: TrainingModule) -> None:
         module.state.totals = module.totals.to_dict()
+        module.state.strategy = module.strategy.state_dict()
         # every process draws its own noise and has its own running sums
         random = gather_objects(capture_random(module.device))
         totals = gather_objects(module.state.totals)
         payload = {
             "model": module.model.state_dict(),
-            "optimizer": trainer.optimizers[0].state_dict(),
+            "optimizers": {
+                name: optimizer.state_dict() for name, optimizer in module.every_optimizer().items()
+            },
             "state": module.state.to_dict(),
             "random": random,
             "totals": totals,

@@ -41,6 +41,8 @@ class RunState:
         The epoch (from 1) whose weights are kept, and its validation score (lower is better).
     rows : list of dict
         The history, a row an epoch.
+    strategy : dict
+        What the strategy remembers.
     stopped : str or None
         Why the run ended, once it has.
     """
@@ -59,6 +61,7 @@ class RunState:
     best_score: float | None = None
     rows: list[Row] = field(default_factory=list)
     warned: dict[str, str] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
     stopped: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,12 +74,17 @@ class RunState:
         return cls(**{**values, "plateau": Plateau(**values["plateau"])})
 
 
+def derived_seed(seed: int, *key: int) -> int:
+    """A seed of its own for a part of a run."""
+    return int(np.random.SeedSequence([seed, *key]).generate_state(1)[0])
+
+
 def seed_everything(seed: int, rank: int = 0) -> None:
     """Start the random states of Python, NumPy and PyTorch from ``seed``.
 
     Each process draws noise of its own, so the rank is mixed in.
     """
-    mixed = int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+    mixed = derived_seed(seed, rank)
     random.seed(mixed)
     np.random.seed(mixed)
     torch.manual_seed(mixed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.base import Distribution, join
 from uncollapse.errors import RunError
 from uncollapse.evaluation.information import active_units, mutual_information
 from uncollapse.evaluation.metric import Metric
@@ -46,7 +47,8 @@ class Validation:
     def start(self) -> None:
         """Forget the previous pass."""
         self._totals = Totals()
-        self._posteriors: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self._known = True
+        self._posteriors: dict[str, list[tuple[Tensor, Distribution]]] = {}
 
     def add(self, terms: Terms, batch: Batch) -> None:
         """Take one batch; evenly spread sentences also give their posteriors."""
@@ -58,15 +60,11 @@ class Validation:
         }
         sums |= {f"kl/{name}": kl.sum() for name, kl in terms.kl.items()}
         self._totals.add(sums)
+        self._known = terms.kl.keys() == terms.posteriors.keys()
         chosen = batch.index % self._stride == 0  # (B,)
         for name, posterior in terms.posteriors.items():
-            self._posteriors.setdefault(name, []).append(
-                (
-                    batch.index[chosen].cpu(),
-                    posterior.mean[chosen].float().cpu(),
-                    posterior.log_variance[chosen].float().cpu(),
-                )
-            )
+            kept = posterior[chosen].map(Tensor.detach)
+            self._posteriors.setdefault(name, []).append((batch.index[chosen].cpu(), kept))
 
     def finish(self) -> dict[str, float]:
         """Means over all processes; every process must ask.
@@ -90,15 +88,15 @@ class Validation:
         means = {name: value / sentences for name, value in sums.items()}
         kl = {name: value for name, value in means.items() if name.startswith("kl/")}
         elbo = means["reconstruction"] - sum(kl.values())
-        result = {
-            "reconstruction": means["reconstruction"],
-            "kl": sum(kl.values()),
-            **kl,
-            "elbo": elbo,
-            "ppl_elbo": math.exp(min(-elbo * sentences / tokens, 700.0)),
-            "objective": means["objective"],
-            **self._information(),
-        }
+        result = {"reconstruction": means["reconstruction"]}
+        if self._known:  # without every latent's KL there is no ELBO
+            result |= {
+                "kl": sum(kl.values()),
+                **kl,
+                "elbo": elbo,
+                "ppl_elbo": math.exp(min(-elbo * sentences / tokens, 700.0)),
+            }
+        result |= {"objective": means["objective"], **self._information()}
         for name, value in result.items():
             if not math.isfinite(value):
                 raise RunError(f"non-finite validation {name}: {value}")
@@ -111,13 +109,15 @@ class Validation:
     def _information(self) -> dict[str, float]:
         found: dict[str, Metric] = {}
         for name, parts in self._posteriors.items():
-            columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-            gathered = gather_objects(columns)
-            index, mean, log_variance = (torch.cat(c) for c in zip(*gathered, strict=True))
-            order = index.argsort()  # the same numbers whatever the number of processes
-            mean, log_variance = mean[order], log_variance[order]  # (N, D)
-            if log_variance.isfinite().all():  # a point has no density, hence no estimate
-                posterior = DiagonalGaussian(mean, log_variance)
+            index = torch.cat([part[0] for part in parts])
+            posterior = join([part[1] for part in parts])
+            device = posterior.mean.device
+            gathered = gather_objects((index, posterior.map(Tensor.cpu)))
+            order = torch.cat([part[0] for part in gathered]).argsort()
+            # the same numbers whatever the number of processes
+            posterior = join([part[1] for part in gathered])[order]
+            posterior = posterior.map(methodcaller("to", device))
+            if posterior.has_density:
                 found[f"mi/{name}"] = mutual_information(posterior)
-            found[f"active_units/{name}"] = active_units(mean)
+            found[f"active_units/{name}"] = active_units(posterior.mean)
         return {name: metric.value for name, metric in found.items() if metric.value is not None}

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from uncollapse.config import DivergenceConfig
 from uncollapse.latents.divergences.base import Divergence
+from uncollapse.latents.divergences.dual import DualDivergence
 from uncollapse.latents.divergences.kl import KLDivergence
+from uncollapse.latents.divergences.mmd import MMD
 from uncollapse.latents.divergences.timestep_mean import TimestepMean
 
-KINDS = {"kl": KLDivergence, "timestep-mean": TimestepMean}
+# each takes its configuration, the width H of the features and the dimensions D
+KINDS: dict[str, Callable[[Any, int, int], Divergence]] = {
+    "kl": lambda config, _features, _dim: KLDivergence(config),
+    "timestep-mean": lambda config, _features, _dim: TimestepMean(config),
+    "dual": DualDivergence,
+    "mmd": lambda config, _features, dim: MMD(config, dim),
+}
 
-__all__ = ["KINDS", "Divergence", "KLDivergence", "TimestepMean", "build_divergence"]
+__all__ = [
+    "KINDS",
+    "MMD",
+    "Divergence",
+    "DualDivergence",
+    "KLDivergence",
+    "TimestepMean",
+    "build_divergence",
+]
 
 
-def build_divergence(config: DivergenceConfig) -> Divergence:
+def build_divergence(config: DivergenceConfig, feature_dim: int, dim: int) -> Divergence:
     """Build the divergence that a recipe names."""
-    return KINDS[config.kind](config)  # type: ignore[arg-type]
+    return KINDS[config.kind](config, feature_dim, dim)

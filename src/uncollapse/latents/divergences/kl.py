@@ -15,8 +15,23 @@ class KLDivergence(Divergence):
     """KL(q(z|x) ‖ p(z)), with an optional floor (free bits)."""
 
     def __init__(self, config: KLConfig) -> None:
+        super().__init__()
         self.floor = config.floor
 
-    def __call__(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference, prior: Prior) -> Tensor:
         """Nats per sentence, ``(B,)``."""
-        return with_floor(prior.kl(inference.posterior), self.floor)
+        return with_floor(kl_per_dimension(inference, prior), self.floor)
+
+
+def kl_per_dimension(inference: Inference, prior: Prior) -> Tensor:
+    """KL(q ‖ p), ``(B, D)``, or ``(B, 1)`` where it does not split over dimensions; nats.
+
+    Where the two have no closed form it is log q(z|x) − log p(z) at the z that the decoder
+    sees: unbiased, and it may be negative.
+    """
+    closed = prior.kl(inference.posterior)
+    if closed is not None:
+        return closed
+    z = inference.draw()
+    assert inference.log_prob is not None
+    return (inference.log_prob - prior.log_prob(z))[:, None]

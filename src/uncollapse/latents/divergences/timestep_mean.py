@@ -25,17 +25,20 @@ class TimestepMean(Divergence):
     """
 
     def __init__(self, config: TimestepMeanConfig) -> None:
+        super().__init__()
         self.last = config.last
         self.floor = config.floor
 
-    def __call__(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference, prior: Prior) -> Tensor:
         """Nats per sentence, ``(B,)``."""
         assert inference.steps is not None
         assert inference.mask is not None
         weight = step_weights(inference.mask, self.last)[:, :, None]  # (B, T, 1)
         # padded steps hold numbers without meaning, perhaps infinite ones: zero times
         # infinity would not be zero
-        kl = prior.kl(inference.steps).masked_fill(~inference.mask[:, :, None], 0)  # (B, T, D)
+        kl = prior.kl(inference.steps)  # (B, T, D)
+        assert kl is not None
+        kl = kl.masked_fill(~inference.mask[:, :, None], 0)
         return with_floor((weight * kl).sum(1), self.floor)
 
 

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from uncollapse.config import PosteriorConfig
 from uncollapse.latents.posteriors.base import Posterior
+from uncollapse.latents.posteriors.flow import FlowPosterior
 from uncollapse.latents.posteriors.gaussian import GaussianPosterior
+from uncollapse.latents.posteriors.implicit import ImplicitPosterior
 from uncollapse.latents.posteriors.point import PointPosterior
+from uncollapse.latents.posteriors.refined import RefinedPosterior
+from uncollapse.latents.posteriors.von_mises_fisher import VonMisesFisherPosterior
 
-KINDS = {"gaussian": GaussianPosterior, "point": PointPosterior}
+KINDS: dict[str, Callable[[Any, int, int], Posterior]] = {
+    "gaussian": GaussianPosterior,
+    "point": PointPosterior,
+    "von-mises-fisher": VonMisesFisherPosterior,
+    "flow": FlowPosterior,
+    "implicit": ImplicitPosterior,
+    "refined": RefinedPosterior,
+}
 
-__all__ = ["KINDS", "GaussianPosterior", "PointPosterior", "Posterior", "build_posterior"]
+__all__ = [
+    "KINDS",
+    "FlowPosterior",
+    "GaussianPosterior",
+    "ImplicitPosterior",
+    "PointPosterior",
+    "Posterior",
+    "RefinedPosterior",
+    "VonMisesFisherPosterior",
+    "build_posterior",
+]
 
 
 def build_posterior(config: PosteriorConfig, feature_dim: int, dim: int) -> Posterior:

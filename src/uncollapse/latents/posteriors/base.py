@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.base import Distribution
 
 
 class Posterior(nn.Module, ABC):
@@ -16,11 +16,15 @@ class Posterior(nn.Module, ABC):
     Attributes
     ----------
     has_density : bool
-        Whether q(z|x) has one; without, there is neither a KL nor a likelihood.
+        Whether q(z|x) has one; without, its KL is unknown.
+    is_random : bool
+        Whether z is random given x; otherwise the model is an autoencoder and has no
+        likelihood.
     """
 
-    has_density: ClassVar[bool]
+    has_density: ClassVar[bool] = True
+    is_random: ClassVar[bool] = True
 
     @abstractmethod
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> DiagonalGaussian:
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """Posterior of features ``(..., H)``; ``mask`` ``(...)`` tells which are real."""

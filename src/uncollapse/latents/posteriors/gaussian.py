@@ -25,8 +25,6 @@ class GaussianPosterior(Posterior):
         H and D.
     """
 
-    has_density = True
-
     def __init__(self, config: GaussianPosteriorConfig, feature_dim: int, dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(feature_dim, 2 * dim, bias=config.bias)

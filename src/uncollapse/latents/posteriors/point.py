@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from uncollapse.config import PointPosteriorConfig
-from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.point import Point
 from uncollapse.latents.posteriors.base import Posterior
 
 
@@ -14,12 +13,12 @@ class PointPosterior(Posterior):
     """z = W·features. It has no density, so neither a KL nor a likelihood."""
 
     has_density = False
+    is_random = False
 
     def __init__(self, config: PointPosteriorConfig, feature_dim: int, dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(feature_dim, dim, bias=config.bias)
 
-    def forward(self, features: Tensor, _mask: Tensor | None = None) -> DiagonalGaussian:
-        """The limit of a Gaussian without variance."""
-        mean = self.linear(features)  # (..., D)
-        return DiagonalGaussian(mean, torch.full_like(mean, -torch.inf))
+    def forward(self, features: Tensor, _mask: Tensor | None = None) -> Point:
+        """The point of every sentence."""
+        return Point(self.linear(features))  # (..., D)

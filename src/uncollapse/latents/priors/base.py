@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.base import Distribution
 
 
 class Prior(nn.Module, ABC):
@@ -22,5 +22,8 @@ class Prior(nn.Module, ABC):
         """Log-density of ``z`` ``(..., D)``, ``(...)``, in nats."""
 
     @abstractmethod
-    def kl(self, posterior: DiagonalGaussian) -> Tensor:
-        """KL(posterior ‖ prior) per dimension, ``(..., D)``, in nats."""
+    def kl(self, posterior: Distribution) -> Tensor | None:
+        """KL(posterior ‖ prior) in closed form, nats; None where there is no such form.
+
+        Per dimension, ``(..., D)``, or ``(..., 1)`` where it does not split over dimensions.
+        """

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from uncollapse.distributions.base import Distribution
 from uncollapse.distributions.gaussian import LOG_2PI, DiagonalGaussian
+from uncollapse.distributions.multivariate import MultivariateGaussian
 from uncollapse.latents.priors.base import Prior
 
 
@@ -24,6 +26,8 @@ class StandardNormal(Prior):
         """Log-density of ``z`` ``(..., D)``, ``(...)``, in nats."""
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
-    def kl(self, posterior: DiagonalGaussian) -> Tensor:
-        """KL(posterior ‖ prior) per dimension, ``(..., D)``, in nats."""
-        return posterior.kl_standard()
+    def kl(self, posterior: Distribution) -> Tensor | None:
+        """KL(posterior ‖ prior), per dimension for independent ones; None unless Gaussian."""
+        if isinstance(posterior, DiagonalGaussian | MultivariateGaussian):
+            return posterior.kl_standard()
+        return None

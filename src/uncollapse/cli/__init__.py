@@ -1,0 +1,22 @@
+"""The same verbs from a shell. Data goes to stdout, everything else to stderr.
+
+Nothing heavy is imported until a verb needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# in the order of --help
+from uncollapse.cli import data, measuring, training, using  # noqa: F401
+from uncollapse.cli.app import app, report_errors
+
+__all__ = ["app", "main", "report_errors"]
+
+
+def main() -> None:
+    """Run the program."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    with report_errors():
+        sys.exit(app(standalone_mode=False) or 0)

@@ -1,0 +1,135 @@
+"""The program itself, its options, and how errors reach the user."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from uncollapse.errors import UncollapseError, UserError
+
+if TYPE_CHECKING:
+    from uncollapse.text_vae import TextVAE
+
+# typer brings its own copy of click, or uses the installed one; both hang below this class
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="uncollapse",
+    help="Variational autoencoders of text whose latent variables stay alive.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or saved model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. "
+                 "training.max_epochs=5; can be repeated."),
+]  # fmt: skip
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Most probable words, not draws.")]
+Temperature = Annotated[float, typer.Option(help="Divides the logits before a draw.")]
+TopP = Annotated[float, typer.Option(help="Draw from the nucleus of this probability.")]
+MaxLength = Annotated[int, typer.Option(help="Words after which a sentence is cut.")]
+DataFile = Annotated[
+    str, typer.Option("--data", metavar="F", help="Sentences: a file, - for stdin, or a hub name.")
+]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        help="Figures, comma-separated, or groups: standard, generation, representation, "
+        "supervised, geometry."
+    ),
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Where the labels are, for probes.")
+]
+Generated = Annotated[int, typer.Option(help="Sentences that generation probes write.")]
+Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Sentences.")]
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Turn every error that a user can mend into one line on stderr and an exit code."""
+    try:
+        yield
+    except UncollapseError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Abort:
+        _fail("interrupted", 130)
+    except ClickException as error:
+        _fail(error.format_message(), error.exit_code)  # type: ignore[attr-defined]
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"uncollapse: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def say(line: str) -> None:
+    """Write a line to stderr."""
+    print(line, file=sys.stderr)
+
+
+def load(run: Path, device: str = "auto") -> TextVAE:
+    """Open a run."""
+    from uncollapse import TextVAE
+
+    return TextVAE.from_pretrained(run).to(device)
+
+
+def decoding(greedy: bool, temperature: float, top_p: float, max_length: int) -> dict[str, Any]:
+    """Options of decoding, as TextVAE takes them."""
+    method = "greedy" if greedy else "sample"
+    return {
+        "method": method,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_length": max_length,
+    }
+
+
+def sentences_of(data: str, texts: Sequence[str] | None) -> str | list[str]:
+    """Sentences given on the command line, on stdin, or as a source."""
+    if data and texts:
+        raise UserError("give sentences or --data, not both")
+    if texts:
+        return list(texts)
+    if data == "-":
+        lines = sys.stdin.buffer.read().decode("utf-8", errors="strict").splitlines()
+        return [line for line in lines if line.strip()]
+    if not data:
+        raise UserError("give sentences, or --data FILE (- for stdin)")
+    return data
+
+
+def names_in(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",")]
+
+
+def print_lines(lines: Sequence[str], as_json: bool) -> None:
+    """Print sentences, a line each."""
+    print(as_json_text(list(lines)) if as_json else "\n".join(lines))
+
+
+def as_json_text(value: Any) -> str:
+    """JSON for stdout."""
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)

@@ -1,0 +1,99 @@
+"""Verbs that measure and draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uncollapse.cli.app import (
+    DataFile,
+    Device,
+    Generated,
+    Json,
+    LabelColumn,
+    Metrics,
+    Run,
+    Seed,
+    app,
+    as_json_text,
+    load,
+    names_in,
+    sentences_of,
+)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: DataFile,
+    metrics: Metrics = "standard",
+    train: Annotated[
+        str | None, typer.Option("--train", metavar="F", help="Training sentences, for probes.")
+    ] = None,
+    label_column: LabelColumn = None,
+    generated: Generated = 10_000,
+    samples: Annotated[int, typer.Option(help="Importance samples S.")] = 500,
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option(help="Does not change the figures.")] = 32,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a model: NLL, PPL, KL, MI, active units …, with standard errors."""
+    found = load(run, device).evaluate(
+        sentences_of(data, None),
+        names_in(metrics),
+        train=train,
+        label_column=label_column,
+        samples=samples,
+        generated=generated,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    if as_json:
+        print(as_json_text({name: metric.to_dict() for name, metric in found.items()}))
+        return
+    shown = {name: metric.format() for name, metric in found.items()}
+    widths = [max(map(len, column)) for column in (shown, shown.values())]
+    for name, metric in found.items():
+        cells = f"{name:<{widths[0]}}  {shown[name]:<{widths[1]}}  {metric.unit}"
+        print(f"{cells}  [{metric.estimator}; {metric.samples:,} samples]")
+
+
+@app.command()
+def diagnose(run: Run, data: DataFile, device: Device = "auto", as_json: Json = False) -> None:
+    """Say whether the latent is alive, on what evidence, and what helps."""
+    verdict = load(run, device).diagnose(sentences_of(data, None))
+    if as_json:
+        found = {"state": verdict.state, "evidence": verdict.evidence, "advice": verdict.advice}
+        print(as_json_text(found))
+        return
+    print(f"verdict   {verdict.state}\nevidence  {verdict.evidence}")
+    if verdict.advice:
+        print(f"advice    {verdict.advice}")
+
+
+@app.command()
+def plot(
+    run: Run,
+    what: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="training, latent-space, kl-per-dimension, aggregate-posterior, interpolation "
+            "or lagging.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="F", help=".svg, .pdf or .png; must not exist.")],
+    data: DataFile = "",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw a figure of a model."""
+    from uncollapse.report.figures import check_request, plot_run
+
+    check_request(what, out, seed)
+    sentences = sentences_of(data, None) if data else None
+    plot_run(load(run, device), what, sentences, out, seed=seed)
+    print(out)

@@ -1,0 +1,97 @@
+"""Verbs that use a trained model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uncollapse.cli.app import (
+    DataFile,
+    Greedy,
+    Json,
+    MaxLength,
+    Run,
+    Temperature,
+    Texts,
+    TopP,
+    app,
+    decoding,
+    load,
+    print_lines,
+    say,
+    sentences_of,
+)
+from uncollapse.errors import UserError
+
+
+@app.command()
+def sample(
+    run: Run,
+    n: Annotated[int, typer.Option("--n", "-n", help="Sentences.")] = 10,
+    greedy: Greedy = False,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_length: MaxLength = 100,
+    seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write sentences from the prior."""
+    how = decoding(greedy, temperature, top_p, max_length)
+    print_lines(load(run).sample(n, seed=seed, **how), as_json)
+
+
+@app.command()
+def reconstruct(
+    run: Run,
+    texts: Texts = None,
+    data: DataFile = "",
+    max_length: MaxLength = 100,
+    as_json: Json = False,
+) -> None:
+    """Encode sentences and decode them again."""
+    vae = load(run)
+    print_lines(vae.reconstruct(sentences_of(data, texts), max_length=max_length), as_json)
+
+
+@app.command()
+def interpolate(
+    run: Run,
+    start: Annotated[str, typer.Argument(help="The first sentence.")],
+    end: Annotated[str, typer.Argument(help="The last sentence.")],
+    steps: Annotated[int, typer.Option(help="Sentences, ends included.")] = 7,
+    max_length: MaxLength = 100,
+    as_json: Json = False,
+) -> None:
+    """Write the sentences between two sentences."""
+    print_lines(load(run).interpolate(start, end, steps, max_length=max_length), as_json)
+
+
+@app.command()
+def encode(
+    run: Run,
+    texts: Texts = None,
+    data: DataFile = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="F", help="A .npy file that must not exist.")
+    ] = None,
+) -> None:
+    """Turn sentences into vectors (posterior means): .npy, or a JSON list a line."""
+    import numpy as np
+
+    if out is not None and (out.exists() or out.suffix != ".npy"):
+        raise UserError(f"{out} exists already" if out.exists() else f"{out} must end in .npy")
+    vectors = load(run).encode(sentences_of(data, texts))
+    if out is None:
+        for vector in vectors.tolist():
+            print(json.dumps(vector))
+        return
+    temporary = out.with_name(f".{out.name}.tmp.npy")
+    try:
+        np.save(temporary, vectors)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    say(f"{vectors.shape[0]:,} vectors of {vectors.shape[1]} numbers in {out}")

@@ -1,0 +1,101 @@
+"""A recipe: one piece per axis, as data. Everything that a system is, is in its recipe.
+
+A recipe is read from YAML, checked here (unknown keys are refused by name), and never
+executes code. Each ``kind`` names a class in the table of its axis package.
+"""
+
+from __future__ import annotations
+
+from uncollapse.config.base import Section
+from uncollapse.config.latents import (
+    BatchNormConfig,
+    CriticConfig,
+    DivergenceConfig,
+    DualConfig,
+    FlowPosteriorConfig,
+    FreeBitsConfig,
+    GaussianPosteriorConfig,
+    ImplicitPosteriorConfig,
+    KLConfig,
+    LatentConfig,
+    MMDConfig,
+    PointPosteriorConfig,
+    PosteriorConfig,
+    PriorConfig,
+    RefinedPosteriorConfig,
+    StandardNormalConfig,
+    TimestepMeanConfig,
+    UniformSphereConfig,
+    VonMisesFisherConfig,
+)
+from uncollapse.config.pieces import (
+    DataConfig,
+    DecoderConfig,
+    DilatedCNNDecoderConfig,
+    EncoderConfig,
+    RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
+    TransformerDecoderConfig,
+    TransformerEncoderConfig,
+)
+from uncollapse.config.recipe import Recipe, keys_of_kind, parse_recipe
+from uncollapse.config.training import (
+    AggressiveStrategyConfig,
+    ConstantScheduleConfig,
+    CyclicalScheduleConfig,
+    JointStrategyConfig,
+    LinearScheduleConfig,
+    LogisticScheduleConfig,
+    ObjectiveConfig,
+    PlateauConfig,
+    PretrainedStrategyConfig,
+    ScheduleConfig,
+    StrategyConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "AggressiveStrategyConfig",
+    "BatchNormConfig",
+    "ConstantScheduleConfig",
+    "CriticConfig",
+    "CyclicalScheduleConfig",
+    "DataConfig",
+    "DecoderConfig",
+    "DilatedCNNDecoderConfig",
+    "DivergenceConfig",
+    "DualConfig",
+    "EncoderConfig",
+    "FlowPosteriorConfig",
+    "FreeBitsConfig",
+    "GaussianPosteriorConfig",
+    "ImplicitPosteriorConfig",
+    "JointStrategyConfig",
+    "KLConfig",
+    "LatentConfig",
+    "LinearScheduleConfig",
+    "LogisticScheduleConfig",
+    "MMDConfig",
+    "ObjectiveConfig",
+    "PlateauConfig",
+    "PointPosteriorConfig",
+    "PosteriorConfig",
+    "PretrainedStrategyConfig",
+    "PriorConfig",
+    "Recipe",
+    "RecurrentDecoderConfig",
+    "RecurrentEncoderConfig",
+    "RefinedPosteriorConfig",
+    "ScheduleConfig",
+    "Section",
+    "StandardNormalConfig",
+    "StrategyConfig",
+    "TimestepMeanConfig",
+    "TrainingConfig",
+    "TransformerDecoderConfig",
+    "TransformerEncoderConfig",
+    "UniformSphereConfig",
+    "VonMisesFisherConfig",
+    "keys_of_kind",
+    "parse_recipe",
+]

@@ -1,0 +1,163 @@
+"""The whole recipe, and how a mapping becomes one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from uncollapse.config.base import Section
+from uncollapse.config.latents import LatentConfig
+from uncollapse.config.pieces import DataConfig, DecoderConfig, EncoderConfig
+from uncollapse.config.training import (
+    JointStrategyConfig,
+    ObjectiveConfig,
+    StrategyConfig,
+    TrainingConfig,
+)
+from uncollapse.errors import UserError, unknown_name
+
+
+class Recipe(Section):
+    """A whole system.
+
+    ``latents`` may be empty: a language model is a legal model. ``published`` holds, by
+    corpus, the figures that its source prints and that it should approach.
+    """
+
+    name: str
+    summary: str
+    source: str
+    published: dict[str, dict[str, float]] = Field(default_factory=dict)
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig | None = None
+    latents: dict[str, LatentConfig] = Field(default_factory=dict)
+    decoder: DecoderConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    strategy: StrategyConfig = JointStrategyConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("latents", mode="before")
+    @classmethod
+    def _null_is_none(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("latents")
+    @classmethod
+    def _plain_names(cls, latents: dict[str, LatentConfig]) -> dict[str, LatentConfig]:
+        for name in latents:  # they become parts of parameter names and of metric names
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+                raise ValueError(
+                    f"a latent's name is a letter, then letters, digits, _ or -: {name!r}"
+                )
+        return latents
+
+    @model_validator(mode="after")
+    def _encoder_if_latent(self) -> Recipe:
+        if self.latents and self.encoder is None:
+            raise ValueError("latents need an encoder")
+        if not self.latents and self.encoder is not None:
+            raise ValueError("an encoder needs a latent to feed")
+        if self.latents and not self.decoder.sees_z:
+            raise ValueError("the decoder must see z: set every_input")
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_has_its_latents(self) -> Recipe:
+        strategy = self.strategy
+        if strategy.needs_latent and not self.latents:
+            raise ValueError(f"strategy {strategy.kind} needs a latent")
+        for name, latent in self.latents.items():
+            if strategy.needs_density and latent.posterior.kind in ("point", "implicit"):
+                raise ValueError(
+                    "strategy aggressive needs a posterior with a density, which the "
+                    f"{latent.posterior.kind} posterior of latent {name} has not"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _selectable(self) -> Recipe:
+        kinds = {latent.posterior.kind for latent in self.latents.values()}
+        if self.training.select_on == "elbo" and kinds & {"point", "implicit"}:
+            raise ValueError(
+                "training.select_on elbo needs posteriors with a density; "
+                "use objective or reconstruction"
+            )
+        return self
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Check a mapping and build the recipe.
+
+    Raises
+    ------
+    UserError
+        One line that names the offending key and, for an unknown one, the nearest right one.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _one_line(error) from None
+
+
+def keys_of_kind(kind: object) -> set[str]:
+    """All keys that a section of this kind may have."""
+    sections = [section for section in _below(Section) if kind in _kinds([section])]
+    return {key for section in sections for key in section.model_fields}
+
+
+def _below(section: type[Section]) -> list[type[Section]]:
+    return [part for child in section.__subclasses__() for part in (child, *_below(child))]
+
+
+def _one_line(error: ValidationError) -> UserError:
+    detail = error.errors()[0]
+    *parents, last = [str(part) for part in detail["loc"]] or ["recipe"]
+    visible, sections = _locate(parents)
+    context = detail.get("ctx", {})
+    if detail["type"] == "extra_forbidden":
+        known = {key for section in sections for key in section.model_fields}
+        place = f" in {'.'.join(visible)}" if visible else ""
+        return unknown_name(f"key{place}", last, known)
+    if detail["type"] == "union_tag_invalid":
+        known = re.findall(r"'([^']*)'", context["expected_tags"])
+        return unknown_name(f"{'.'.join([*visible, last])}.kind", context["tag"], known)
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        known = re.findall(r"'([^']*)'", context["expected"])
+        return unknown_name(".".join([*visible, last]), detail["input"], known)
+    if last not in _kinds(sections):  # a check of a whole section ends in its kind
+        visible.append(last)
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return UserError(f"{'.'.join(visible)}: {message[:1].lower()}{message[1:]}{shown}")
+
+
+def _locate(parents: list[str]) -> tuple[list[str], list[type[Section]]]:
+    """Turn pydantic's path, in which chosen kinds also stand, into the user's own."""
+    visible: list[str] = []
+    sections: list[type[Section]] = [Recipe]
+    for part in parents:
+        if part in _kinds(sections):  # before fields: a kind and another's field may share a name
+            sections = [section for section in sections if part in _kinds([section])]
+            continue
+        fields = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
+        if fields:
+            sections = [found for annotation in fields for found in _sections_in(annotation)]
+        visible.append(part)
+    return visible, sections
+
+
+def _kinds(sections: list[type[Section]]) -> set[str]:
+    fields = [
+        section.model_fields["kind"] for section in sections if "kind" in section.model_fields
+    ]
+    return {kind for field in fields for kind in get_args(field.annotation)}
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _sections_in(part)]

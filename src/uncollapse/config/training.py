@@ -1,0 +1,140 @@
+"""Objective, strategy and optimisation, as data."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from uncollapse.config.base import NonNegative, Positive, Section, Size
+
+# --- objective ----------------------------------------------------------------------------
+
+
+class ConstantScheduleConfig(Section):
+    """The same weight throughout."""
+
+    kind: Literal["constant"] = "constant"
+    value: NonNegative = 1.0
+
+
+class LinearScheduleConfig(Section):
+    """From ``start`` to 1 over ``epochs``, a step a batch."""
+
+    kind: Literal["linear"]
+    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    epochs: Positive = 10
+
+
+class LogisticScheduleConfig(Section):
+    """1 / (1 + exp(-slope (batch - midpoint)))."""
+
+    kind: Literal["logistic"]
+    slope: Positive = 0.0025
+    midpoint: NonNegative = 2500
+
+
+class CyclicalScheduleConfig(Section):
+    """Rises from ``start`` to 1 over the first ``rising`` share of every period, then holds."""
+
+    kind: Literal["cyclical"]
+    period_epochs: Positive = 10
+    rising: Annotated[float, Field(gt=0, le=1)] = 0.5
+    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+ScheduleConfig = Annotated[
+    ConstantScheduleConfig | LinearScheduleConfig | LogisticScheduleConfig | CyclicalScheduleConfig,
+    Field(discriminator="kind"),
+]
+
+
+class ObjectiveConfig(Section):
+    """How the divergence is weighed over the course of training."""
+
+    weight: ScheduleConfig = ConstantScheduleConfig()
+
+
+# --- strategy and training ----------------------------------------------------------------
+
+
+class PlateauConfig(Section):
+    """What happens when validation stops improving.
+
+    After ``patience`` epochs worse than the reference, from ``start_epoch`` on: reload the
+    best weights, multiply the learning rate by ``factor``, reset the optimiser. After
+    ``max_decays`` of these, stop; 0 is plain early stopping.
+    """
+
+    patience: Size = 5
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    max_decays: Annotated[int, Field(ge=0)] = 5
+    start_epoch: Annotated[int, Field(ge=0)] = 15
+
+
+class JointStrategyConfig(Section):
+    """Every parameter learns in every step."""
+
+    needs_latent: ClassVar[bool] = False
+    needs_density: ClassVar[bool] = False
+
+    kind: Literal["joint"] = "joint"
+
+
+class AggressiveStrategyConfig(Section):
+    """Many updates of the encoder for one of the decoder, until it stops lagging behind.
+
+    That is when the mutual information, which only a posterior with a density has, falls.
+    """
+
+    needs_latent: ClassVar[bool] = True
+    needs_density: ClassVar[bool] = True
+
+    kind: Literal["aggressive"]
+
+
+class PretrainedStrategyConfig(Section):
+    """First an autoencoder; then its decoder starts anew, and the whole model is trained.
+
+    ``epochs``, ``learning_rate`` (None: that of ``training``) and ``plateau`` are those of the
+    autoencoder; ``then`` says how the training goes on.
+    """
+
+    needs_latent: ClassVar[bool] = True
+
+    kind: Literal["pretrained"]
+    epochs: Size = 100
+    learning_rate: Positive | None = None
+    plateau: PlateauConfig | None = PlateauConfig()
+    then: Annotated[JointStrategyConfig | AggressiveStrategyConfig, Field(discriminator="kind")] = (
+        JointStrategyConfig()
+    )
+
+    @property
+    def needs_density(self) -> bool:
+        """Whether all posteriors must have a density."""
+        return self.then.needs_density
+
+
+StrategyConfig = Annotated[
+    JointStrategyConfig | AggressiveStrategyConfig | PretrainedStrategyConfig,
+    Field(discriminator="kind"),
+]
+
+
+class TrainingConfig(Section):
+    """Optimisation and when it ends."""
+
+    max_epochs: Size = 100
+    batch_size: Size = 32
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: Positive = 1e-3
+    cosine_period_epochs: Size | None = None  # cosine restarts of the learning rate
+    weight_decay: NonNegative = 0.0
+    epsilon: Positive = 1e-8
+    clip_norm: Positive | None = 5.0
+    precision: Literal["f32", "bf16"] = "bf16"
+    select_on: Literal["elbo", "objective", "reconstruction"] = "elbo"
+    plateau: PlateauConfig | None = PlateauConfig()
+    checkpoint_every_minutes: Positive = 10.0
+    tensorboard: bool = False  # the history also for TensorBoard; needs the extra

@@ -1,0 +1,145 @@
+"""A causal transformer decoder, with a cache of keys and values for sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uncollapse.config import TransformerDecoderConfig
+from uncollapse.decoders.base import Decoder
+from uncollapse.decoders.token_loss import as_autocast
+from uncollapse.encoders.attention import Transformer, initialise_embedding
+from uncollapse.initialisation import initialise
+
+FIRST_CAPACITY = 16  # positions that a cache has room for once it has any
+
+
+@dataclass
+class TransformerState:
+    """Keys and values of what was read, what predicts, and z's share of the inputs."""
+
+    features: Tensor  # (N, H)
+    cache: Cache
+    length: int  # positions read, the prefix included
+    beside: Tensor | None  # (N, H)
+
+    def select(self, rows: Tensor) -> TransformerState:
+        """Keep some rows, by index or mask."""
+        beside = None if self.beside is None else self.beside[rows]
+        cache = self.cache.select(rows, self.length)
+        return TransformerState(self.features[rows], cache, self.length, beside)
+
+
+class TransformerDecoder(Decoder[TransformerState]):
+    """Pre-norm blocks of causal attention; positions turn queries and keys.
+
+    z can enter as a position of its own before ``<s>``, and beside every word. There is no
+    longest sentence.
+
+    Parameters
+    ----------
+    config : TransformerDecoderConfig
+        The options.
+    vocabulary_size : int
+        V.
+    latent_dim : int
+        D, all latents together; 0 for a language model.
+    """
+
+    def __init__(
+        self, config: TransformerDecoderConfig, vocabulary_size: int, latent_dim: int
+    ) -> None:
+        super().__init__(config, vocabulary_size, latent_dim)
+        initialise_embedding(self.embedding)
+        self.input = nn.Linear(self.input_dim, config.hidden_dim)
+        self.prefix = (
+            nn.Linear(latent_dim, config.hidden_dim) if config.prefix and latent_dim > 0 else None
+        )
+        self.blocks = Transformer(config.hidden_dim, config.layers, config.heads, config.dropout)
+        self.output = self.make_output(config)
+        initialise(self, config.init_scale, config.embedding_init_scale)
+
+    def embed(self, words: Tensor) -> Tensor:
+        """Embeddings of words ``(...)``, ``(..., E)``: the table is small, as a softmax needs it."""
+        return self.embedding(words) * self.embedding.embedding_dim**0.5
+
+    def states(self, z: Tensor | None, inputs: Tensor) -> Tensor:
+        """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``."""
+        states = self.input(self.read(z, inputs))  # (B, T, H)
+        if self.prefix is None:
+            return self.blocks(states, _attend_back)
+        states = torch.cat([self.prefix(z)[:, None].to(states.dtype), states], 1)  # (B, 1 + T, H)
+        return self.blocks(states, _attend_back)[:, 1:]
+
+    @property
+    def input_layer(self) -> tuple[Tensor, Tensor]:
+        """The layer below the first block, ``(H, E)`` or ``(H, E + D)``, and its bias."""
+        return self.input.weight, self.input.bias
+
+    def start(self, z: Tensor | None, rows: int) -> TransformerState:
+        """The state before ``<s>``, for ``rows`` sentences."""
+        features = self.output.weight.new_zeros(rows, self.hidden_dim)
+        layers, heads, width = self.blocks.shape
+        cache = Cache(as_autocast(features.new_empty(2, layers, rows, heads, 0, width)))
+        state = TransformerState(features, cache, 0, self.project_beside(z))
+        return state if self.prefix is None else self._advance(self.prefix(z), state)
+
+    def step(self, words: Tensor, state: TransformerState) -> TransformerState:
+        """Read one projected word per row, ``(N, H)``."""
+        return self._advance(words if state.beside is None else words + state.beside, state)
+
+    def _advance(self, inputs: Tensor, state: TransformerState) -> TransformerState:
+        cache = state.cache.with_room_at(state.length)
+        features = self.blocks(inputs[:, None], cache.attend, state.length).squeeze(1)  # (N, H)
+        cache.filled += 1
+        return TransformerState(features, cache, state.length + 1, state.beside)
+
+
+def _attend_back(_layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+
+
+class Cache:
+    """Keys and values of every layer, in buffers that grow by doubling.
+
+    States that follow one another share the buffers, each knowing how much of them is its
+    own. One that would overwrite what another has written works on a copy, so that any state
+    can be gone on from more than once.
+
+    Parameters
+    ----------
+    buffer : Tensor
+        Keys and values, ``(2, layers, N, heads, capacity, head width)``.
+    filled : int
+        Positions written.
+    """
+
+    def __init__(self, buffer: Tensor, filled: int = 0) -> None:
+        self.buffer = buffer
+        self.filled = filled
+
+    def with_room_at(self, length: int) -> Cache:
+        """A cache of the same first ``length`` positions that the next one can be written to."""
+        capacity = self.buffer.shape[4]
+        if self.filled == length < capacity:
+            return self
+        if length == capacity:
+            capacity = max(FIRST_CAPACITY, 2 * capacity)
+        *outer, _, width = self.buffer.shape
+        buffer = self.buffer.new_empty(*outer, capacity, width)
+        buffer[..., :length, :] = self.buffer[..., :length, :]
+        return Cache(buffer, length)
+
+    def select(self, rows: Tensor, length: int) -> Cache:
+        """Keep some rows, and their first ``length`` positions."""
+        return Cache(self.buffer[:, :, rows], length)
+
+    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Write one position, ``(N, heads, 1, width)``, and read all up to it."""
+        for kind, new in enumerate((keys, values)):
+            self.buffer[kind, layer, ..., self.filled, :] = new.squeeze(2)
+        seen = self.buffer[:, layer, ..., : self.filled + 1, :]
+        return F.scaled_dot_product_attention(queries, seen[0], seen[1])

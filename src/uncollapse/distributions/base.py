@@ -1,0 +1,86 @@
+"""What the rest of the package knows of a distribution over z."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+D = TypeVar("D", bound="Distribution")
+
+
+class Distribution(ABC):
+    """A distribution over z ``(..., D)`` for every element of a batch ``(...)``.
+
+    Attributes
+    ----------
+    mean : Tensor
+        E z, ``(..., D)``.
+    has_density : bool
+        Whether `log_prob` exists.
+    """
+
+    mean: Tensor
+    has_density: bool = True
+
+    @abstractmethod
+    def rsample(self) -> Tensor:
+        """Draw one reparameterised sample from PyTorch's global random state, ``(..., D)``."""
+
+    def rsample_with_log_prob(self) -> tuple[Tensor, Tensor]:
+        """A sample ``(..., D)`` and its own log-density ``(...)``, with gradients through both."""
+        z = self.rsample()
+        return z, self.log_prob(z)
+
+    @abstractmethod
+    def draw(self, streams: Sequence[np.random.Generator], samples: int) -> Tensor:
+        """Draw ``(B, S, D)`` float64 of a batch ``(B,)``, without gradients.
+
+        Row i depends on ``streams[i]`` and the number of samples alone.
+        """
+
+    def log_prob(self, z: Tensor) -> Tensor:  # noqa: ARG002
+        """Log-density of z ``(..., D)``, ``(...)``, in nats.
+
+        For a batch ``(B,)`` also of z ``(B, S, D)``, ``(B, S)``.
+        """
+        raise TypeError(f"{type(self).__name__} has no density")
+
+    def pairwise_log_prob(self, z: Tensor) -> Tensor:  # noqa: ARG002
+        """log q(z_i|x_j) of z ``(M, D)`` under a batch ``(N,)``, ``(M, N)``, float64.
+
+        Up to a term that depends on z alone.
+        """
+        raise TypeError(f"{type(self).__name__} has no density")
+
+    @abstractmethod
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with ``change`` applied to every tensor that has the batch shape in front."""
+
+    def __getitem__(self, rows: Tensor | slice | int | tuple) -> Self:
+        return self.map(lambda values: values[rows])
+
+
+def join(parts: Sequence[D]) -> D:
+    """One distribution over all the batches of several of a kind, one after the other."""
+    columns: list[list[Tensor]] = []
+    for part in parts:
+        tensors: list[Tensor] = []
+
+        def keep(values: Tensor, kept: list[Tensor] = tensors) -> Tensor:
+            kept.append(values)
+            return values
+
+        part.map(keep)
+        columns.append(tensors)
+    joined = iter([torch.cat(column) for column in zip(*columns, strict=True)])
+    return parts[0].map(lambda _: next(joined))
+
+
+def aligned(parameter: Tensor, z: Tensor) -> Tensor:
+    """A parameter ``(B, D)`` as it stands beside z ``(B, D)`` or ``(B, S, D)``."""
+    return parameter[:, None] if z.dim() == 3 and parameter.dim() == 2 else parameter

@@ -1,0 +1,110 @@
+"""Transformer blocks that know positions by rotation, and so have no longest sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from uncollapse.data.tokenizer import PAD
+from uncollapse.dropout import Dropout
+
+SLOWEST = 10_000.0  # steps by which the slowest pair of channels turns one radian
+STANDARD_DEVIATION = 0.02  # of initial weights
+
+# (layer, queries, keys, values) of (B, heads, T, width) each, to what queries see
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+class Transformer(nn.Module):
+    """Pre-norm blocks, and a norm above them; weights start as in GPT-2.
+
+    A width that the heads do not divide into pairs of channels is rounded up inside the
+    attention: every width works.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Layers, heads, and the width of one head.
+
+    References
+    ----------
+    Vaswani et al. 2017, "Attention Is All You Need"; Radford et al. 2019 (GPT-2); Su et al.
+    2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
+    """
+
+    def __init__(self, hidden_dim: int, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        width = 2 * math.ceil(hidden_dim / (2 * heads))  # of one head
+        self.shape = (layers, heads, width)
+        blocks = [Block(hidden_dim, heads, width, dropout) for _ in range(layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(hidden_dim)
+        for block in blocks:
+            block.initialise(layers)
+
+    def forward(self, states: Tensor, attend: Attend, first: int = 0) -> Tensor:
+        """States ``(B, T, H)`` of positions ``first``, ``first + 1``, …, ``(B, T, H)``."""
+        positions = torch.arange(first, first + states.shape[1], device=states.device)
+        turn = rotation(positions, self.shape[2], states)
+        for layer, block in enumerate(self.blocks):
+            states = block(states, turn, layer, attend)
+        return self.norm(states)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    def __init__(self, hidden_dim: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(hidden_dim)
+        self.split = nn.Linear(hidden_dim, 3 * heads * width)
+        self.merge = nn.Linear(heads * width, hidden_dim)
+        self.mlp_norm = nn.LayerNorm(hidden_dim)
+        self.widen = nn.Linear(hidden_dim, 4 * hidden_dim)
+        self.narrow = nn.Linear(4 * hidden_dim, hidden_dim)
+        self.dropout = Dropout(dropout)
+
+    def initialise(self, layers: int) -> None:
+        """Small weights, and smaller ones where ``2 · layers`` parts add up."""
+        for part in (self.split, self.merge, self.widen, self.narrow):
+            adds = part in (self.merge, self.narrow)
+            nn.init.normal_(part.weight, std=STANDARD_DEVIATION / (2 * layers) ** (0.5 * adds))
+            nn.init.zeros_(part.bias)
+
+    def forward(
+        self, states: Tensor, turn: tuple[Tensor, Tensor], layer: int, attend: Attend
+    ) -> Tensor:
+        """Pass states ``(B, T, H)`` on, ``(B, T, H)``."""
+        parts = self.split(self.attention_norm(states))  # (B, T, 3 · heads · width)
+        queries, keys, values = parts.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = attend(layer, rotate(queries, turn), rotate(keys, turn), values)
+        merged = self.merge(seen.transpose(1, 2).flatten(2))  # (B, T, H)
+        states = states + self.dropout(merged)
+        wide = nn.functional.gelu(self.widen(self.mlp_norm(states)))  # (B, T, 4H)
+        return states + self.dropout(self.narrow(wide))
+
+
+def rotation(positions: Tensor, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles of every position, ``(T, width / 2)`` each."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    pairs = torch.arange(0, width, 2, device=like.device, dtype=dtype)
+    angles = positions.to(dtype)[:, None] * SLOWEST ** (-pairs / width)  # (T, width / 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(vectors: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn pairs of channels of ``(..., T, width)`` by the angles of their positions."""
+    cosine, sine = turn
+    one, other = vectors.chunk(2, -1)  # (..., T, width / 2)
+    turned = torch.cat([one * cosine - other * sine, one * sine + other * cosine], -1)
+    return turned.to(vectors.dtype)
+
+
+def initialise_embedding(embedding: nn.Embedding) -> None:
+    """Small vectors, so that a tied softmax starts near the uniform distribution."""
+    with torch.no_grad():
+        embedding.weight.normal_(std=STANDARD_DEVIATION)[PAD].zero_()

@@ -1,0 +1,151 @@
+"""All figures by name: the standard ones, and the probes of text, labels and geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from uncollapse.data.corpus import Corpus
+from uncollapse.data.tokenizer import Tokenizer
+from uncollapse.errors import UserError, unknown_name
+from uncollapse.evaluation.classifier import SUPERVISED, supervised_baseline
+from uncollapse.evaluation.generation import GENERATION, generation_probes
+from uncollapse.evaluation.geometry import GEOMETRY, geometry_probes
+from uncollapse.evaluation.metric import Metric
+from uncollapse.evaluation.passes import Progress
+from uncollapse.evaluation.representation import REPRESENTATION, representation_probes
+from uncollapse.evaluation.standard import evaluate, metric_names
+from uncollapse.model import Model
+
+# a group's name stands for all of its figures
+PROBES = {
+    "generation": GENERATION,
+    "representation": REPRESENTATION,
+    "supervised": SUPERVISED,
+    "geometry": GEOMETRY,
+}
+# they compare with training sentences, or learn from their labels
+NEED_TRAINING = {"generation", "representation", "supervised"}
+
+
+def probe(
+    model: Model,
+    tokenizer: Tokenizer,
+    test: Corpus,
+    *,
+    train: Corpus | None = None,
+    metrics: Sequence[str] | None = None,
+    samples: int = 500,
+    generated: int = 10_000,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> dict[str, Metric]:
+    """Measure a model; every figure says how.
+
+    Parameters
+    ----------
+    model : Model
+    tokenizer : Tokenizer
+    test : Corpus
+        Sentences that the model has not seen, encoded with ``tokenizer``; with labels for the
+        representation probes.
+    train : Corpus, optional
+        Training sentences, for the probes of generation and representation.
+    metrics : sequence of str, optional
+        Figures, or groups of them: ``standard``, ``generation``, ``representation``,
+        ``supervised``, ``geometry``. By default the standard ones.
+    samples : int
+        Importance samples a sentence, S.
+    generated : int
+        Sentences that the generation probes write.
+    seed : int
+        Of all draws.
+    batch_size : int
+        Does not change the figures.
+    progress : callable, optional
+        Told what is computed, how much is done, and of how much.
+
+    Returns
+    -------
+    dict of str to Metric
+        In the order in which groups are named above.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, or data that a figure needs and that is missing.
+    """
+    groups = {"standard": metric_names(model), **PROBES}
+    names = _expanded(metrics, groups)
+    whole = set(groups) & set(metrics or ["standard"])
+    chosen: dict[str, Sequence[str] | None] = {}
+    for group, members in groups.items():
+        wanted = [name for name in members if name in names]
+        if wanted:
+            # of a whole group, a figure that the data cannot give is a dash, not an error
+            chosen[group] = None if group in whole else wanted
+            if group in NEED_TRAINING and train is None:
+                raise UserError(f"{wanted[0]} needs training sentences; give them with --train")
+    result: dict[str, Metric] = {}
+    for group, wanted in chosen.items():
+        if group == "standard":
+            result |= evaluate(
+                model,
+                test,
+                tokenizer,
+                metrics=wanted,
+                samples=samples,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        elif group == "geometry":
+            result |= geometry_probes(
+                model,
+                test,
+                tokenizer,
+                metrics=wanted,
+                seed=seed,
+                batch_size=batch_size,
+                samples=samples,
+                progress=progress,
+            )
+        elif group == "representation":
+            result |= representation_probes(
+                model, train, test, metrics=wanted, seed=seed, progress=progress
+            )
+        elif train is not None and group == "generation":
+            result |= generation_probes(
+                model,
+                tokenizer,
+                train,
+                test,
+                metrics=wanted,
+                samples=generated,
+                seed=seed,
+                progress=progress,
+            )
+        elif train is not None:
+            (name,) = SUPERVISED
+            result[name] = supervised_baseline(
+                len(tokenizer),
+                train,
+                test,
+                seed=seed,
+                device=next(model.parameters()).device,
+                progress=progress,
+            )
+    return result
+
+
+def _expanded(metrics: Sequence[str] | None, groups: dict[str, Sequence[str]]) -> set[str]:
+    every = {name for members in groups.values() for name in members}
+    found: set[str] = set()
+    for name in metrics if metrics is not None else ["standard"]:
+        if name in groups:
+            found.update(groups[name])
+        elif name in every:
+            found.add(name)
+        else:
+            raise unknown_name("metric", name, [*groups, *sorted(every)])
+    return found

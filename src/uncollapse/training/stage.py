@@ -1,0 +1,171 @@
+"""One stage of a run: the Lightning Trainer, with all that watches over it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback, Trainer
+
+from uncollapse.data.batches import Batch, BucketedBatches, sequential_batches
+from uncollapse.training.checkpoint import CheckpointStore
+from uncollapse.training.epochs import Epochs
+from uncollapse.training.module import TrainingModule
+from uncollapse.training.monitor import CollapseMonitor
+from uncollapse.training.placement import Placement
+from uncollapse.training.progress import Progress
+from uncollapse.training.resume import Checkpoints, resumed_state
+from uncollapse.training.state import RunState
+from uncollapse.training.tensorboard import TensorBoardHistory
+from uncollapse.training.validation import Validation
+
+if TYPE_CHECKING:
+    from uncollapse.data.corpus import Corpus
+    from uncollapse.model import Model
+    from uncollapse.objectives.objective import Objective
+    from uncollapse.strategies import Stage
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the stages of a run share.
+
+    Attributes
+    ----------
+    train, validation : Corpus
+    pool : int
+        Batches that are sorted together.
+    placement : Placement
+    show_progress : bool
+    callbacks : sequence of lightning.pytorch.Callback
+    """
+
+    train: Corpus
+    validation: Corpus
+    pool: int
+    placement: Placement
+    show_progress: bool
+    callbacks: Sequence[Callback]
+
+
+def run_stage(
+    stage: Stage,
+    model: Model,
+    objective: Objective,
+    surroundings: Surroundings,
+    store: CheckpointStore,
+    payload: dict[str, Any] | None,
+    seed: int,
+) -> RunState:
+    """Train ``model`` in place and leave it with the weights of the stage's best epoch.
+
+    Parameters
+    ----------
+    stage : Stage
+    model, objective
+    surroundings : Surroundings
+    store : CheckpointStore
+        Of the stage; the history goes into the folder that holds it.
+    payload : dict or None
+        A checkpoint to go on from. A stage that has ended is only read.
+    seed : int
+        Order of the sentences and noise are functions of it.
+    """
+    config, place = stage.training, surroundings.placement
+    train, validation = surroundings.train, surroundings.validation
+    batches = BucketedBatches(
+        train,
+        config.batch_size,
+        pool=surroundings.pool,
+        seed=seed,
+        rank=place.rank,
+        world=place.world,
+    )
+    state = RunState(seed, len(train), len(batches), place.world)
+    if payload is not None:
+        state = resumed_state(payload, state, place.rank)
+        model.load_state_dict(payload["model"])
+        stage.strategy.load_state_dict(state.strategy)
+        if state.epoch < config.max_epochs and state.stopped and "max_epochs" in state.stopped:
+            state.stopped = None  # the limit was raised since
+    folder = store.folder.parent
+    progress = Progress(surroundings.show_progress and place.rank == 0, stage.name)
+    trainer = Trainer(
+        # at weight 0, nobody's loss asks the critic
+        **place.for_trainer(unused_parameters="critic" in model.players()),
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        max_epochs=config.max_epochs - state.epoch,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        inference_mode=False,  # tensors that a model caches must stay usable in training
+        default_root_dir=folder,
+        callbacks=[
+            Epochs(store, folder),
+            progress,
+            CollapseMonitor(progress.say),
+            *([TensorBoardHistory(folder)] if config.tensorboard else []),
+            *surroundings.callbacks,
+            Checkpoints(store, config.checkpoint_every_minutes, payload),
+        ],
+    )
+    if state.stopped is None:
+        module = TrainingModule(
+            model,
+            objective,
+            stage.strategy,
+            config,
+            state,
+            batches,
+            Validation(objective, len(validation), config.select_on),
+        )
+        model.train()
+        trainer.fit(
+            module,
+            _Loader(lambda: batches.epoch(state.epoch, state.batch)),
+            _Loader(
+                lambda: sequential_batches(
+                    validation, config.batch_size, rank=place.rank, world=place.world
+                )
+            ),
+        )
+    store.load_best(model)
+    root = trainer.strategy.root_device
+    model.to(root).recalibrate(
+        # every process goes over the whole corpus: they must end with the same numbers
+        lambda: (batch.to(root) for batch in sequential_batches(train, config.batch_size))
+    )
+    return state
+
+
+class _Loader:
+    """Batches as Lightning wants them: something that can be iterated anew each epoch."""
+
+    def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._start()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's remarks off stderr; errors still come through as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

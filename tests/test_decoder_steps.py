@@ -1,0 +1,162 @@
+"""Every decoder a word at a time: its states, what a word costs, and the options of recipes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decoder_variants import DIM, by_stepping, every_kind, every_variant, make_decoder
+from helpers import VOCABULARY, make_batch, random_sentences
+from torch import Tensor
+
+from uncollapse.data.tokenizer import BOS, EOS, PAD
+from uncollapse.decoders import State, base, build_decoder
+from uncollapse.decoders.generation import generate
+from uncollapse.errors import UserError
+from uncollapse.recipes import load_recipe
+
+# --- states -------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@every_variant
+def test_some_rows_go_on_as_if_alone(variant: str) -> None:
+    decoder, z = make_decoder(variant), torch.randn(6, DIM)
+    inputs = torch.randint(4, VOCABULARY, (6, 9))
+    whole = by_stepping(decoder, z, inputs)
+    for rows in (torch.tensor([4, 1, 1]), torch.arange(6) % 2 == 0, torch.zeros(6).bool()):
+        state = decoder.start(z, 6)
+        for step in range(9):
+            if step == 5:
+                state = state.select(rows)
+            words = inputs[:, step] if step < 5 else inputs[rows, step]
+            state = decoder.step(decoder.project_words(words), state)
+        torch.testing.assert_close(state.features, whole[rows, -1])
+
+
+@torch.no_grad()
+@every_variant
+def test_a_state_can_be_gone_on_from_more_than_once(variant: str) -> None:
+    """As in a beam: all continuations live at the same time."""
+    decoder, z = make_decoder(variant), torch.randn(1, DIM)
+    frontier: list[tuple[list[int], State]] = [([], decoder.start(z, 1))]
+    for _ in range(3):
+        frontier = [
+            ([*words, word], decoder.step(decoder.project_words(torch.tensor([word])), state))
+            for words, state in frontier
+            for word in (5, 6, 7)
+        ]
+    assert len(frontier) == 27
+    inputs = torch.tensor([words for words, _ in frontier])
+    expected = decoder.states(z.expand(27, DIM), inputs)[:, -1]
+    found = torch.cat([state.features for _, state in frontier])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@every_kind
+def test_mixed_precision_samples_what_full_precision_does(kind: str) -> None:
+    decoder, z = make_decoder(kind), torch.randn(3, DIM)
+    inputs = torch.randint(4, VOCABULARY, (3, 20))
+    with torch.no_grad():
+        exact = by_stepping(decoder, z, inputs)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = by_stepping(decoder, z, inputs)
+            assert len(generate(decoder, z, max_length=5)) == 3
+    assert (rounded - exact).norm() < 0.03 * exact.norm()
+
+
+@torch.no_grad()
+@every_variant
+def test_greedy_writing_is_that_of_whole_prefixes(variant: str) -> None:
+    decoder, z = make_decoder(variant), torch.randn(4, DIM)
+    for row, words in zip(z, generate(decoder, z, max_length=20), strict=True):
+        tokens = [BOS, *words, EOS][:21]
+        logits = decoder.states(row[None], torch.tensor([tokens]))[0] @ decoder.output.weight.t()
+        logits[:, [PAD, BOS]] = -torch.inf
+        assert logits.argmax(1)[: len(tokens) - 1].tolist() == tokens[1:]
+
+
+# --- cost ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dilated-cnn", "transformer"])
+def test_memory_of_an_evaluation_knows_no_number_of_samples(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, batch = make_decoder(kind), make_batch(random_sentences(7))
+    monkeypatch.setattr(base, "POSITIONS", 64)
+    sizes: list[int] = []
+    compute = decoder.states
+
+    def record(z: Tensor | None, inputs: Tensor) -> Tensor:
+        sizes.append(inputs.numel())
+        return compute(z, inputs)
+
+    monkeypatch.setattr(decoder, "states", record)
+    decoder.log_prob_samples(torch.randn(7, 40, DIM), batch)
+    assert max(sizes) <= 64
+    needed = 40 * int(batch.target_mask.sum())
+    assert sum(sizes) < 1.5 * needed  # padding beyond a chunk's longest sentence is not computed
+
+
+@every_kind
+def test_a_sampled_word_costs_one_position(kind: str) -> None:
+    """Whatever was written before: no layer reads more than one new position a sentence."""
+    decoder, z = make_decoder(kind), torch.randn(5, DIM)
+    read: list[int] = []
+    for part in decoder.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.register_forward_hook(
+                lambda part, i, _: read.append(i[0].numel() // part.in_features)
+            )
+    with torch.no_grad():
+        state = decoder.start(z, 5)
+        costs = []
+        for _ in range(40):
+            read.clear()
+            state = decoder.step(decoder.project_words(torch.full((5,), 6)), state)
+            costs.append(list(read))
+    assert all(cost == costs[0] for cost in costs)
+    assert set(costs[0]) <= {5}
+
+
+# --- recipes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "named"),
+    [
+        ("vae", ["decoder.skip=true", "decoder.every_input=false"], None),
+        ("vae", ["decoder.initial_state=null", "decoder.every_input=false"], "must see z"),
+        ("cnn-vae", ["decoder.every_input=false"], "must see z"),
+        ("cnn-vae", ["decoder.dilations=[]"], "decoder.dilations"),
+        ("cnn-vae", ["decoder.dilations=[1, 0]"], "decoder.dilations"),
+        ("cnn-vae", ["decoder.filter_width=1"], "decoder.filter_width"),
+        ("cnn-vae", ["decoder.prefix=true"], "prefix"),
+        ("cnn-vae", ["decoder.tied_softmax=true", "decoder.hidden_dim=8"], "tied_softmax needs"),
+        ("transformer-vae", ["decoder.every_input=false"], None),
+        ("transformer-vae", ["decoder.every_input=false", "decoder.prefix=false"], "must see z"),
+        ("transformer-vae", ["decoder.heads=0"], "decoder.heads"),
+        ("transformer-vae", ["decoder.hiden_dim=8"], "hidden_dim"),
+    ],
+)
+def test_options_are_checked(recipe: str, overrides: list[str], named: str | None) -> None:
+    if named is None:
+        load_recipe(recipe, overrides)
+    else:
+        with pytest.raises(UserError, match=named) as caught:
+            load_recipe(recipe, overrides)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vae", "skip-vae", "cnn-vae", "transformer-vae"])
+def test_widths_have_the_same_names_in_every_decoder(name: str) -> None:
+    recipe = load_recipe(name, ["decoder.embedding_dim=6", "decoder.hidden_dim=10"])
+    decoder = build_decoder(recipe.decoder, VOCABULARY, DIM)
+    assert decoder.embedding.weight.shape == (VOCABULARY, 6)
+    assert decoder.output.weight.shape == (VOCABULARY, 10)
+
+
+@every_kind
+def test_another_kind_keeps_the_options_that_both_have(kind: str) -> None:
+    decoder = load_recipe("vae", [f"decoder.kind={kind}", "decoder.hidden_dim=64"]).decoder
+    assert (decoder.kind, decoder.hidden_dim, decoder.output_dropout) == (kind, 64, 0.5)
