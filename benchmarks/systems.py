@@ -57,25 +57,26 @@ RECIPES = (
     "bn-flow-vae",
     "pretrained-free-bits-transformer-vae",
 )
-EPOCHS = 8
-ANNEALED = 3  # epochs until the KL weight is 1
-PERIOD = 4  # epochs of a cycle
-PRETRAINED = 4  # epochs as an autoencoder, before the others
+EPOCHS = 10
+ANNEALED = 5  # epochs until the KL weight is 1
+PERIOD = 5  # epochs of a cycle
+PRETRAINED = 5  # epochs as an autoencoder, before the others
 WIDTH = 128
+SHAPE = ("interpolation_rouge_l", "cosine", "aggregate_kl")
 CORPORA = {
-    # training file, validation file, test file, how many sentences of each, figures
+    # training, validation and test file, how many sentences of each, figures, label column
     "yelp": (
-        ("yelp_sentiment/train.jsonl", 20_000),
+        ("yelp_sentiment/train.jsonl", 10_000),
         ("yelp_sentiment/validation.jsonl", 1_000),
-        ("yelp_sentiment/test.jsonl", 2_000),
-        ("standard", "representation", "geometry"),
+        ("yelp_sentiment/test.jsonl", 1_000),
+        ("standard", "representation", *SHAPE),
         "label",
     ),
     "ptb": (
-        ("ptb/train.txt", 10_000),
-        ("ptb/valid.txt", 1_000),
-        ("ptb/test.txt", 1_000),
-        ("standard", "geometry"),
+        ("ptb/train.txt", 5_000),
+        ("ptb/valid.txt", 500),
+        ("ptb/test.txt", 500),
+        ("standard", *SHAPE),
         None,
     ),
 }

@@ -119,7 +119,7 @@ class RunSummary:
     reconstructions : list of (str, str)
         Test sentences, and what comes out for them.
     seconds : float
-        Time spent in training.
+        Time spent in training, pretraining included.
     parameters : int
         Size of the network.
     sentences : dict of str to int
@@ -282,7 +282,7 @@ def measure(
         samples=vae.sample(8, seed=SEED),
         interpolations=interpolations,
         reconstructions=reconstructions,
-        seconds=sum(row["seconds"] for row in vae.history_),
+        seconds=sum(row["seconds"] for row in (*_pretraining(folder), *vae.history_)),
         parameters=sum(weights.numel() for weights in vae.model.parameters()),
         sentences={
             "train": facts["train_sentences"],
@@ -290,6 +290,14 @@ def measure(
             "test": sentences.total,
         },
     )
+
+
+def _pretraining(folder: Path) -> list[dict[str, Any]]:
+    """The history of the epochs before the run's own, if there were any."""
+    history = folder / "pretraining" / "history.jsonl"
+    if not history.is_file():
+        return []
+    return [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
 
 
 def _by_value(name: str) -> tuple[float, str]:

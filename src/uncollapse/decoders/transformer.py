@@ -63,7 +63,7 @@ class TransformerDecoder(Decoder[TransformerState]):
         initialise(self, config.init_scale, config.embedding_init_scale)
 
     def embed(self, words: Tensor) -> Tensor:
-        """Embeddings of words ``(...)``, ``(..., E)``: the table is small, as a softmax needs it."""
+        """Embeddings of words ``(...)``, ``(..., E)``, scaled up: those of the table are small."""
         return self.embedding(words) * self.embedding.embedding_dim**0.5
 
     def states(self, z: Tensor | None, inputs: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def plot_run(
     check_request(what, out, seed)
     if what != "training":
         if data is None:
-            raise UserError(f"the figure {what} needs sentences: data")
+            raise UserError(f"the figure {what} needs sentences: give them with --data")
         if vae.model.latent_dim == 0:
             raise UserError(f"{vae.recipe.name} is a language model: it has no latent variable")
 
