@@ -1,4 +1,4 @@
-"""Write the README's tables from the measured results; a test checks that it was run.
+"""Write the tables of README and docs from the measured results; a test checks that it was run.
 
 python benchmarks/readme_tables.py
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +16,7 @@ from uncollapse.recipes import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SYSTEMS = ROOT / "docs" / "systems.md"
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = {
     "nll": "NLL",
@@ -48,6 +49,33 @@ def ptb() -> str:
     ]
     head = f"| recipe | epochs | {' | '.join(COLUMNS.values())} |"
     return "\n".join([head, "|---" * (len(COLUMNS) + 2) + "|", *rows])
+
+
+FIRST = ("nll", "kl", "mi", "active_units", "bleu")
+VARIANTS = ("nll_twr", "nll_ivae", "kl_ivae", "mi_ivae")
+LABELS = ("accuracy_100", "accuracy_500", "accuracy_1k", "accuracy_2k", "accuracy_10k")
+GROUPS = ("probe_accuracy", "v_measure")
+SHAPE = ("interpolation_rouge_l", "cosine", "aggregate_kl")
+
+
+def systems(corpus: str, *columns: str) -> str:
+    """Figures of every system at the reduced size."""
+    found = json.loads((RESULTS / f"systems-{corpus}.json").read_text())
+    plain = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == "vae")
+    head = [name.replace("_", " ") for name in columns]
+    rows = []
+    for name, figures in found["systems"].items():
+        if all(figures.get(column, {}).get("value") is None for column in columns):
+            continue
+        cells = [figure(figures.get(column)) for column in columns]
+        if columns == FIRST:
+            spent = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == name)
+            cells.append(f"{spent / plain:.1f}")
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+    if columns == FIRST:
+        head.append("time / `vae`")
+    lines = [f"| recipe | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|", *rows]
+    return "\n".join(lines)
 
 
 def demo() -> str:
@@ -102,18 +130,30 @@ def figure(metric: Mapping[str, Any] | None) -> str:
     return f"{metric['value']:.2f}" + (f" ± {error:.2f}" if error else "")
 
 
-TABLES = {"demo": demo, "recipes": recipes, "ptb": ptb, "speed": speed}
+TABLES: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"demo": demo, "recipes": recipes, "ptb": ptb, "speed": speed},
+    SYSTEMS: {
+        "yelp": lambda: systems("yelp", *FIRST),
+        "yelp-variants": lambda: systems("yelp", *VARIANTS),
+        "yelp-labels": lambda: systems("yelp", *LABELS, *GROUPS),
+        "yelp-shape": lambda: systems("yelp", *SHAPE),
+        "ptb": lambda: systems("ptb", *FIRST),
+        "ptb-variants": lambda: systems("ptb", *VARIANTS),
+    },
+}
 
 
-def filled(text: str) -> str:
-    """The README with every table between its markers replaced by today's."""
-    for name, table in TABLES.items():
+def filled(page: Path) -> str:
+    """A page with every table between its markers replaced by today's."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in TABLES[page].items():
         marked = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         new = table()
         text, count = re.subn(marked, lambda m, new=new: f"{m[1]}{new}\n{m[2]}", text, flags=re.S)
-        assert count == 1, f"README.md needs one place for the table {name}"
+        assert count == 1, f"{page.name} needs one place for the table {name}"
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in TABLES:
+        page.write_text(filled(page), encoding="utf-8")

@@ -20,6 +20,7 @@ from uncollapse.evaluation import information
 from uncollapse.evaluation.information import active_units, kl_per_dimension, mutual_information
 from uncollapse.evaluation.passes import posterior_pass, streams
 from uncollapse.evaluation.reconstruction import corpus_bleu, reconstruction_bleu
+from uncollapse.latents.priors import UniformSphere
 from uncollapse.model import Model
 from uncollapse.recipes import load_recipe
 
@@ -185,3 +186,15 @@ def test_kl_per_dimension(trained: tuple[Model, Corpus, Tokenizer]) -> None:
     passed = posterior_pass(gaussian, corpus, batch_size=3)
     assert passed is not None
     np.testing.assert_allclose(found, passed.posterior.kl_standard().mean(0), atol=1e-6)
+
+
+def test_units_of_a_sphere_are_active_in_its_own_measure() -> None:
+    """On a sphere of many dimensions no coordinate can vary as much as under N(0, 1)."""
+    torch.manual_seed(0)
+    dim = 64
+    means = 0.3 * torch.nn.functional.normalize(torch.randn(500, dim), dim=-1)
+    assert active_units(means).value == 0
+    assert active_units(means, UniformSphere(dim).deviation).value == dim
+    assert active_units(0 * means, UniformSphere(dim).deviation).value == 0
+    drawn = UniformSphere(dim).sample(20_000, torch.Generator().manual_seed(0))
+    assert float(drawn.std(0).mean()) == pytest.approx(UniformSphere(dim).deviation, rel=0.01)

@@ -77,7 +77,8 @@ class Model(nn.Module):
                 if hasattr(nn.ModuleDict(), name):  # PyTorch would refuse it with a traceback
                     raise UserError(f"latents: {name!r} is a name that PyTorch reserves")
                 latents[name] = Latent(config, self.encoder.output_dim)
-                initialise(latents[name], recipe.encoder.init_scale, None)
+                # not the critic: the papers leave it PyTorch's own start
+                initialise(latents[name].posterior, recipe.encoder.init_scale, None)
         self.latents = nn.ModuleDict(latents)
         self.latent_dim = sum(latent.dim for latent in latents.values())
         self.decoder = build_decoder(recipe.decoder, vocabulary_size, self.latent_dim)
@@ -183,6 +184,10 @@ class Model(nn.Module):
         """Draw z ``(n, D)`` of all latents from the prior; None for a language model."""
         parts = [latent.prior.sample(n, generator) for latent in self._latents().values()]
         return torch.cat(parts, -1) if parts else None
+
+    def prior_deviations(self) -> dict[str, float]:
+        """Standard deviation of every latent's prior, in each of its dimensions."""
+        return {name: latent.prior.deviation for name, latent in self._latents().items()}
 
     @torch.no_grad()
     def recalibrate(self, batches: Callable[[], Iterable[Batch]]) -> None:

@@ -105,8 +105,8 @@ class RunSummary:
     verdict : dict
         ``state``, ``evidence`` and ``advice``.
     means : ndarray
-        Posterior means ``(N, D)`` of the pictured test sentences; ``(0, 0)`` for a language
-        model.
+        Posterior means ``(N, D)`` of the pictured test sentences, in standard deviations of the
+        prior; ``(0, 0)`` for a language model.
     labels : list of int or None
         Their classes, -1 where missing.
     label_names : list of str
@@ -244,6 +244,7 @@ def measure(
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
     """
     from uncollapse.evaluation.information import kl_per_dimension
+    from uncollapse.evaluation.passes import prior_scale
     from uncollapse.loading import corpus_of
 
     vae.to(device)
@@ -261,7 +262,7 @@ def measure(
     means, kl = np.zeros((0, 0)), np.zeros(0)
     interpolations, reconstructions = [], []
     if vae.model.latent_dim:
-        means = vae.encode(sentences.texts)  # (N, D)
+        means = vae.encode(sentences.texts) / prior_scale(vae.model).numpy()  # (N, D)
         if metrics.get("kl", {}).get("value") is not None:
             corpus = corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
             kl = kl_per_dimension(vae.model, corpus)

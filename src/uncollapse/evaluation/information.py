@@ -75,15 +75,21 @@ def _logsumexp(values: Tensor) -> Tensor:
     return highest.squeeze(1) + (values - highest).float().exp_().sum(1).double().log()
 
 
-def active_units(means: Tensor, threshold: float = THRESHOLD) -> Metric:
+def active_units(
+    means: Tensor, deviation: Tensor | float = 1.0, threshold: float = THRESHOLD
+) -> Metric:
     """Count the dimensions whose posterior mean varies over sentences.
 
     Parameters
     ----------
     means : Tensor
         ``(N, D)``.
+    deviation : Tensor or float
+        Standard deviation of the prior, ``(D,)``: 1 for the standard normal, for which the
+        threshold was made, and much less on a sphere of many dimensions.
     threshold : float
-        A unit is active if the unbiased variance of its mean is at least this.
+        A unit is active if the unbiased variance of its mean is at least this share of the
+        prior's variance.
 
     Returns
     -------
@@ -95,10 +101,10 @@ def active_units(means: Tensor, threshold: float = THRESHOLD) -> Metric:
     Burda et al. 2016, "Importance Weighted Autoencoders", section 5.
     """
     count = len(means)
-    definition = f"dimensions with Var_x(E_q z) ≥ {threshold:g}"
+    definition = f"dimensions with Var_x(E_q z) ≥ {threshold:g} Var_p(z)"
     if count < 2:
         return no_figure("units", "none: a variance needs two sentences", definition)
-    values = means.detach().double().cpu()
+    values = means.detach().double().cpu() / deviation
     values = (values - values.mean(0)).numpy()  # (N, D)
     random = np.random.default_rng(0)
     scores = []

@@ -191,6 +191,13 @@ def posterior_pass(
     )
 
 
+def prior_scale(model: Model) -> Tensor:
+    """Standard deviation of the prior in every dimension of z, ``(D,)`` float64."""
+    latents = [part for part in model.latents.values() if isinstance(part, Latent)]
+    scales = [torch.full((latent.dim,), latent.prior.deviation).double() for latent in latents]
+    return torch.cat(scales)
+
+
 def has_step_divergence(model: Model) -> bool:
     """Whether a latent is trained with the mean KL of its steps (TWR-VAE)."""
     latents = model.latents.values()

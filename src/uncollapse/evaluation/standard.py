@@ -21,6 +21,7 @@ from uncollapse.evaluation.passes import (
     Progress,
     has_step_divergence,
     posterior_pass,
+    prior_scale,
 )
 from uncollapse.evaluation.reconstruction import DEFINITION as BLEU
 from uncollapse.evaluation.reconstruction import reconstruction_bleu
@@ -126,7 +127,7 @@ def evaluate(
             else likelihood.kl(values, NO_DENSITY, found.kl_samples, found.fitted)
         )
     if wanted & {"mi", "active_units"}:
-        result |= _information(found, seed)
+        result |= _information(found, seed, model)
     if "bleu" in wanted:
         result["bleu"] = (
             no_figure("BLEU", NO_LATENT, BLEU)
@@ -178,7 +179,7 @@ def _total_kl(found: PosteriorPass) -> np.ndarray | None:
     return None if found.kl is None else found.kl.double().sum(1).numpy()
 
 
-def _information(found: PosteriorPass | None, seed: int) -> dict[str, Metric]:
+def _information(found: PosteriorPass | None, seed: int, model: Model) -> dict[str, Metric]:
     if found is None:
         definition = "dimensions whose posterior mean varies"
         return {
@@ -194,4 +195,4 @@ def _information(found: PosteriorPass | None, seed: int) -> dict[str, Metric]:
         mi = mutual_information(found.posterior[rows], seed=seed)
         if found.fitted:
             mi = replace(mi, estimator=f"{mi.estimator}; {FITTED}")
-    return {"mi": mi, "active_units": active_units(found.means)}
+    return {"mi": mi, "active_units": active_units(found.means, prior_scale(model))}

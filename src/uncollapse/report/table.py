@@ -12,6 +12,7 @@ TEXT_WIDTH = 100
 ACRONYMS = {
     **{name: name.upper() for name in ("kl", "elbo", "nll", "ppl", "mi", "bleu", "rouge", "twr")},
     "ivae": "iVAE",
+    "l": "L",  # ROUGE-L
     "bilstm": "biLSTM",
 }
 OVER_SEEDS = "± is the standard error over seeds (a single finished seed: of the estimator)"

@@ -124,7 +124,7 @@ def run_stage(
             config,
             state,
             batches,
-            Validation(objective, len(validation), config.select_on),
+            Validation(objective, len(validation), config.select_on, model.prior_deviations()),
         )
         model.train()
         trainer.fit(

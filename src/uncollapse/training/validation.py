@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,19 @@ class Validation:
         Size of the validation set.
     select_on : {"elbo", "objective", "reconstruction"}
         What :meth:`score` is made of.
+    deviations : dict of str to float
+        Of the prior of every latent, which active units are measured in.
     """
 
-    def __init__(self, objective: Objective, sentences: int, select_on: str) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        sentences: int,
+        select_on: str,
+        deviations: Mapping[str, float],
+    ) -> None:
         self.objective = objective
+        self._deviations = deviations
         self.select_on = select_on
         self._stride = math.ceil(sentences / INFORMATION_SENTENCES)
         self.start()
@@ -119,5 +129,5 @@ class Validation:
             posterior = posterior.map(methodcaller("to", device))
             if posterior.has_density:
                 found[f"mi/{name}"] = mutual_information(posterior)
-            found[f"active_units/{name}"] = active_units(posterior.mean)
+            found[f"active_units/{name}"] = active_units(posterior.mean, self._deviations[name])
         return {name: metric.value for name, metric in found.items() if metric.value is not None}

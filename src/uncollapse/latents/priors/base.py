@@ -11,7 +11,18 @@ from uncollapse.distributions.base import Distribution
 
 
 class Prior(nn.Module, ABC):
-    """p(z) of one latent of D dimensions."""
+    """p(z) of one latent of D dimensions.
+
+    Attributes
+    ----------
+    dim : int
+        D.
+    deviation : float
+        Standard deviation of each dimension: the unit in which a mean is large or small.
+    """
+
+    dim: int
+    deviation: float
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

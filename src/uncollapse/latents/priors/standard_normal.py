@@ -17,6 +17,7 @@ class StandardNormal(Prior):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
+        self.deviation = 1.0
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``(n, D)`` on the CPU, whatever the device, so that a seed means one thing."""

@@ -33,6 +33,7 @@ class UniformSphere(Prior):
         super().__init__()
         check_sphere(dim)
         self.dim = dim
+        self.deviation = dim**-0.5
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``(n, D)`` on the CPU, whatever the device, so that a seed means one thing."""
