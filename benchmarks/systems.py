@@ -30,6 +30,7 @@ RECIPES = (
     "lstm-lm",
     "autoencoder",
     "vae",
+    "vae-own-start",
     "cyclical-vae",
     "free-bits-vae",
     "delta-vae",
@@ -54,6 +55,8 @@ RECIPES = (
     "bn-flow-vae",
     "pretrained-free-bits-transformer-vae",
 )
+# some recipes start from PyTorch's initialisation: so does this control, a plain VAE otherwise
+CONTROLS = {"vae-own-start": ("vae", "init_scale=null", "embedding_init_scale=null")}
 EPOCHS = 10
 ANNEALED = 5  # epochs until the KL weight is 1
 PERIOD = 5  # epochs of a cycle
@@ -81,8 +84,10 @@ CORPORA = {
 
 def reduced(name: str) -> list[str]:
     """What differs from a recipe."""
-    recipe = load_recipe(name)
-    changes = [f"decoder.embedding_dim={WIDTH}", f"decoder.hidden_dim={WIDTH}"]
+    base, *starts = CONTROLS.get(name, (name,))
+    recipe = load_recipe(base)
+    changes = [f"{part}.{start}" for part in ("encoder", "decoder") for start in starts]
+    changes += [f"decoder.embedding_dim={WIDTH}", f"decoder.hidden_dim={WIDTH}"]
     if recipe.encoder is not None:
         changes += [f"encoder.embedding_dim={WIDTH}", f"encoder.hidden_dim={WIDTH}"]
     changes += [
@@ -121,7 +126,9 @@ def head(source: Path, count: int, folder: Path) -> Path:
 def write_recipe(name: str, folder: Path) -> Path:
     """The reduced recipe, every value spelled out."""
     target = folder / f"{name}.yaml"
-    target.write_text(recipe_to_yaml(load_recipe(name, reduced(name))), encoding="utf-8")
+    base, *_ = CONTROLS.get(name, (name,))
+    changes = [*reduced(name), f"name={name}"]
+    target.write_text(recipe_to_yaml(load_recipe(base, changes)), encoding="utf-8")
     return target
 
 

@@ -19,6 +19,7 @@ SMALL = [
     *("--set", "decoder.embedding_dim=16", "--set", "decoder.hidden_dim=24"),
     *("--set", "training.max_epochs=1", "--set", "latents.z.dim=4"),
 ]
+COMPARE = ["compare", "vae", "--train", "F", "--test", "F", "--out", "O"]
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -132,6 +133,8 @@ def test_stdin_is_data(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -
         (["train", "vae", "--train", "F", "--out", "O", "--device", "gpu"], "unknown device"),
         (["train", "vae", "--train", "F", "--out", "O", "--seed", "x"], "--seed"),
         (["train", "vae", "--train", "F", "--out", "O", "--set", "data.text_column=txt"], "text"),
+        (["train", "vae", "--train", "F", "--out", "O", "--seed", "-1"], "seed"),
+        (["train", "vae", "--train", "F", "--out", "O", "--seed", str(10**20)], "seed"),
         (["recipes", "bn"], "unknown recipe"),
         (["evaluate", "nowhere", "--data", "F"], "nowhere"),
         (["evaluate", "RUN", "--data", "missing.txt"], "missing.txt"),
@@ -139,7 +142,17 @@ def test_stdin_is_data(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -
         (["evaluate", "RUN", "--data", "F", "--samples", "0"], "samples"),
         (["evaluate", "RUN", "--data", "F", "--seed", "-1"], "seed"),
         (["evaluate", "RUN", "--data", "F", "--batch-size", "0"], "batch"),
+        (["evaluate", "F", "--data", "F"], "is a file, not a run folder"),
+        (["evaluate", "RUN1", "--data", "F"], "did you mean"),
+        (["evaluate", "RUN", "--data", "F", "--metrics", ""], "lacks a name"),
+        (["evaluate", "RUN", "--data", "F", "--metrics", "kl,"], "lacks a name"),
+        (["evaluate", "RUN", "--data", "F", "--metrics", "KL"], "did you mean 'kl'"),
+        (["evaluate", "RUN", "--data", "F", "--generated", "1"], "generated"),
         (["diagnose", "RUN", "--data", "EMPTY"], "empty"),
+        (["diagnose", "RUN", "--data", "ONE"], "at least two sentences"),
+        (["sample", "RUN", "--seed", "-1"], "seed"),
+        (["sample", "RUN", "--seed", str(10**20)], "seed"),
+        (["encode", "RUN", "a", "--out", "nowhere/z.npy"], "no folder nowhere"),
         (["sample", "RUN", "-n", "0"], "at least 1"),
         (["sample", "RUN", "--temperature", "0"], "temperature"),
         (["sample", "RUN", "--top-p", "2"], "top_p"),
@@ -150,6 +163,16 @@ def test_stdin_is_data(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -
         (["compare", "vae", "vea", "--train", "F", "--test", "F", "--out", "O"], "'vae'"),
         (["compare", "vae", "--train", "F", "--test", "nope.txt", "--out", "O"], "nope.txt"),
         (["compare", "vae", "--train", "F", "--test", "F", "--out", "O", "--seeds", "0"], "seeds"),
+        ([*COMPARE, "--metrics", "klx"], "did you mean 'kl'"),
+        ([*COMPARE, "--metrics", "kl,"], "lacks a name"),
+        ([*COMPARE, "--metrics", "nll_ivae"], "nll_ivae"),
+        ([*COMPARE, "--metrics", "supervised"], "--label-column"),
+        ([*COMPARE, "--metrics", "representation", "--label-column", "lable"], "'label'"),
+        ([*COMPARE, "--samples", "0"], "samples"),
+        ([*COMPARE, "--generated", "1"], "generated"),
+        ([*COMPARE, "--device", "gpu"], "unknown device"),
+        ([*COMPARE, "--entropy-floor", "nan"], "entropy floor"),
+        (["data", "check", "F", "--max-length", "0"], "max_length"),
         (["data", "check", "missing.txt"], "missing.txt"),
         (["data", "check", "F", "--text-column", "txt"], "'text'"),
         (["data", "check", "F", "--tokenizer", "word"], "words"),
@@ -169,7 +192,9 @@ def test_mistakes(
     message: str,
 ) -> None:
     (tmp_path / "empty.txt").write_text("")
-    names = {"F": data / "train.jsonl", "RUN": run, "EMPTY": tmp_path / "empty.txt"}
+    (tmp_path / "one.txt").write_text("play some jazz\n")
+    names = {"F": data / "train.jsonl", "RUN": run, "RUN1": f"{run}1"}
+    names |= {"EMPTY": tmp_path / "empty.txt", "ONE": tmp_path / "one.txt"}
     names["O"] = tmp_path / "out"
     monkeypatch.chdir(tmp_path)
     code, out, err = call(*(names.get(argument, argument) for argument in arguments))
@@ -178,6 +203,16 @@ def test_mistakes(
     assert message in err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_a_model_that_cannot_be_built_leaves_no_folder(
+    call: Call, data: Path, tmp_path: Path
+) -> None:
+    arguments = ("train", "vae", "--train", data / "train.jsonl", "--out", tmp_path / "out")
+    code, out, err = call(*arguments, "--set", "latents.pop.dim=2")
+    assert (code, out) == (2, "")
+    assert "'pop'" in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_model_is_a_failure(call: Call, run: Path, tmp_path: Path) -> None:

@@ -46,6 +46,24 @@ REFUSED = [
     ("latents=null", ["an encoder needs a latent"]),
     ("decoder.initial_state=null decoder.every_input=false", ["the decoder must see z"]),
     ("latents={z y: {}}", ["latents", "'z y'"]),
+    (
+        "latents.z.posterior={kind: von-mises-fisher}",
+        ["latents.z", "von-mises-fisher and uniform-sphere"],
+    ),
+    ("latents.z.posterior.kind=implicit", ["latents.z", "implicit", "divergence kl"]),
+    # keys of another kind say whose they are
+    ("latents.z.posterior.kappa=3", ["'kappa'", "von-mises-fisher, not gaussian"]),
+    ("strategy.epochs=3", ["strategy", "a kind is missing", "pretrained"]),
+    ("decoder.dilations=[1]", ["decoder", "'dilations'", "dilated-cnn, not lstm"]),
+    # values of the wrong type, in the words of YAML
+    ("latents.z.posterior.kind=[1]", ["latents.z.posterior.kind", "'[1]'"]),
+    ("encoder.kind={a: b}", ["encoder.kind"]),
+    ("strategy.kind=[joint]", ["strategy.kind"]),
+    ("strategy=joint", ["strategy", "a section of keys", "'joint'"]),
+    ("objective=null", ["objective", "a section of keys", "null"]),
+    ("objective.weight={value: 1}", ["objective.weight", "a kind is missing", "constant"]),
+    ("latents.z.dim=yes", ["latents.z.dim", "a number", "True"]),
+    ("training.learning_rate=on", ["training.learning_rate", "a number"]),
     # sections that are none
     ("decoder=null", ["decoder"]),
     ("latents=3", ["latents"]),
@@ -70,6 +88,44 @@ def test_mistake_is_named_in_one_line(override: str, expected: list[str]) -> Non
     for part in expected:
         assert part in message
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "expected"),
+    [
+        ("vmf-vae", "latents.z.posterior.kappa=0", ["kappa", "greater than 0"]),
+        ("vmf-vae", "latents.z.posterior.kappa=1e30", ["kappa", "1000000"]),
+        ("vmf-vae", "latents.z.dim=1", ["a sphere needs dim 2"]),
+        ("vmf-vae", "latents.z.prior.kind=standard-normal", ["uniform-sphere"]),
+        ("delta-vae", "latents.z.posterior.floor=1000", ["floor", "40"]),
+        ("bn-flow-vae", "latents.z.posterior.length=0", ["posterior.length"]),
+        ("sa-vae", "latents.z.posterior.steps=0", ["posterior.steps"]),
+        ("cnn-vae", "decoder.dilations=[]", ["decoder.dilations", "not be empty"]),
+        ("cnn-vae", "decoder.dilations=[0]", ["decoder.dilations"]),
+        ("cnn-vae", "decoder.dilations=3", ["decoder.dilations", "a list"]),
+        ("cnn-vae", "decoder.every_input=false", ["set decoder.every_input"]),
+        ("transformer-vae", "decoder.heads=0", ["decoder.heads"]),
+        ("transformer-vae", "encoder.layers=0", ["encoder.layers"]),
+        ("ivae", "latents.z.divergence.critic.steps=0", ["critic.steps"]),
+        ("ivae", "latents.z.readout=every", ["implicit", "every step"]),
+        ("ivae", "training.select_on=elbo", ["select_on", "objective"]),
+        ("ivae", "strategy.kind=aggressive", ["aggressive", "implicit"]),
+        ("twr-vae", "latents.z.posterior.kind=point", ["point", "timestep-mean"]),
+        ("wae-rnf", "latents.z.posterior.kind=point", ["point", "divergence.kl"]),
+        ("lstm-lm", "strategy.kind=pretrained", ["pretrained needs a latent"]),
+        ("autoencoder", "strategy.kind=aggressive", ["aggressive", "point"]),
+        ("pretrained-bn-vae", "strategy.then.kind=aggresive", ["'aggressive'"]),
+        ("pretrained-bn-vae", "strategy.then.epochs=3", ["strategy.then", "kind is missing"]),
+        ("vae@", "latents.z.dim=3", ["unknown corpus", "yahoo"]),
+    ],
+)
+def test_mistake_in_a_system_is_named(name: str, override: str, expected: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(name, [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in expected:
+        assert part in message
 
 
 def test_missing_decoder_is_named() -> None:

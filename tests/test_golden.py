@@ -24,7 +24,7 @@ def loss_of(name: str) -> float:
     torch.manual_seed(11)
     loss = Objective(small_recipe(name).objective)(model(batch, 0.5), 6, Progress(50, 10)).total
     if model.critic_settings() is not None:
-        loss = loss + model.critic_loss(batch).mean()
+        loss = loss + model.critic_loss(model.infer(batch)).mean()
     return float(loss.detach())
 
 

@@ -9,12 +9,15 @@ from helpers import SENTENCES, make_batch, random_sentences, small_model
 from torch import nn
 
 from uncollapse.config import DualConfig, StandardNormalConfig
+from uncollapse.data.batches import Batch
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.implicit import Implicit
 from uncollapse.distributions.multivariate import MultivariateGaussian
 from uncollapse.distributions.product import Product
 from uncollapse.evaluation.likelihood import score_sentences
+from uncollapse.evaluation.paper_variants import ivae
 from uncollapse.evaluation.standard import evaluate
 from uncollapse.latents.divergences.dual import DualDivergence
 from uncollapse.latents.inference import Inference
@@ -63,6 +66,14 @@ def test_fit_of_constant_samples_is_still_a_density() -> None:
     assert found.log_prob(torch.zeros(2, 3)).isfinite().all()
 
 
+def test_fit_of_broken_samples_says_so_and_spares_the_others() -> None:
+    samples = torch.randn(2, 50, 3)
+    samples[0, 0, 0] = torch.inf
+    broken, whole = MultivariateGaussian.fit(samples).factor
+    assert broken.isnan().all()
+    assert whole.isfinite().all()
+
+
 def test_product_of_unlike_parts() -> None:
     torch.manual_seed(0)
     parts = [full_gaussian(4, 2), DiagonalGaussian(*torch.randn(2, 4, 3).double())]
@@ -92,6 +103,16 @@ def test_implicit_mean_is_that_of_its_samples(hidden: str) -> None:
 
 
 # --- the learned divergence ----------------------------------------------------------------
+
+
+def test_what_is_drawn_follows_the_features_and_not_the_network() -> None:
+    model, batch = small_model("ivae"), make_batch(SENTENCES)
+    with torch.no_grad():
+        posterior = model.posterior(batch)
+        assert isinstance(posterior, Implicit)
+        wide = posterior.map(torch.Tensor.double)
+        assert wide.mean.dtype == torch.float64
+        torch.testing.assert_close(wide.mean.float(), posterior.mean)
 
 
 def trained_dual(q: DiagonalGaussian, steps: int = 1500) -> tuple[float, float]:
@@ -145,7 +166,7 @@ def test_what_is_learned_starts_at_a_bound_that_nothing_was_learned_for() -> Non
 
 def test_critic_alone_learns_from_its_loss() -> None:
     model = small_model("ivae").train()
-    model.critic_loss(make_batch(SENTENCES)).mean().backward()
+    model.critic_loss(model.infer(make_batch(SENTENCES))).mean().backward()
     players = model.players()
     assert set(players) == {"inference", "generation", "critic"}
     assert all(p.grad is not None for p in players["critic"])
@@ -182,6 +203,25 @@ def test_nll_of_the_fitted_proposal_is_that_of_the_same_gaussian_posterior() -> 
             weights = weights + model.log_prior(z) - q.log_prob(z)
         exact = float(weights.logsumexp(1) - np.log(4000))
         assert found.log_likelihood[row] == pytest.approx(exact, abs=0.3)
+
+
+def test_latents_of_one_sentence_take_noise_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    latent = "{dim: 4, posterior: {kind: implicit}, divergence: {kind: dual, hidden_dim: 4}}"
+    model = small_model("ivae", [f"latents.y={latent}"])
+    model.latents["y"].load_state_dict(model.latents["z"].state_dict())
+    tokenizer = Tokenizer.train(["a b c d"], "whitespace", None)
+    seen: list[torch.Tensor] = []
+    plain = model.decoder.log_prob_samples
+
+    def watched(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+        seen.append(z)
+        return plain(z, batch)
+
+    monkeypatch.setattr(model.decoder, "log_prob_samples", watched)
+    ivae(model, Corpus.from_texts(["a b c", "d"], tokenizer))
+    for z in seen:  # (B, 1, 4 + 4)
+        one, other = z.squeeze(1).chunk(2, -1)
+        assert not torch.isclose(one, other).any()
 
 
 def test_figures_of_an_implicit_posterior_say_what_they_are() -> None:

@@ -196,6 +196,25 @@ def test_centres_without_codes_are_not_there() -> None:
     assert clusters.centers.isfinite().all()
 
 
+def test_every_process_takes_in_the_codes_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    own, other = torch.randn(5, 2), torch.randn(4, 2)
+    alone, shared = RunningClusters(3, 2), RunningClusters(3, 2)
+    alone.update(torch.cat([own, other]))
+
+    def gather(into: list[Tensor], value: Tensor) -> None:
+        theirs = torch.tensor([4]) if value.dim() == 1 else torch.cat([other, torch.zeros(1, 2)])
+        for place, sent in zip(into, (value, theirs), strict=True):
+            place.copy_(sent)
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", gather)
+    shared.update(own)
+    assert torch.equal(shared.centers, alone.centers)
+    assert torch.equal(shared.sizes, alone.sizes)
+
+
 def test_metric_is_charged_at_every_layer_s_input() -> None:
     torch.manual_seed(0)
     flow, dim = PlanarFlow(3, 2), 3

@@ -360,6 +360,15 @@ def test_figures_depend_on_the_seed_alone_and_names_do_not_matter() -> None:
     assert other["accuracy_100"] != first["accuracy_100"]
 
 
+def test_the_random_state_of_a_gpu_stays_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    labels = np.arange(40) % 2
+    mlp_predictions(np.eye(40), labels, np.eye(40))
+    train_classifier(reviews(80), reviews(30, 2), len(tokenizer()), epochs=1)
+    assert not seeded
+
+
 def test_the_encoder_learns_nothing() -> None:
     """Batch norm above all: in training mode, its running statistics would drift."""
     with torch.random.fork_rng():

@@ -164,7 +164,7 @@ def loss_of(model: Model, objective: Objective, batch, progress: Progress) -> to
     loss = objective(model(batch), batch.total, progress).total
     if model.critic_settings() is None:
         return loss
-    return loss + model.critic_loss(batch).mean()
+    return loss + model.critic_loss(model.infer(batch)).mean()
 
 
 @every_recipe

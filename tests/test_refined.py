@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from helpers import SENTENCES, make_batch, small_model
@@ -92,6 +95,33 @@ def test_refinement_raises_the_elbo_and_is_the_same_in_any_company() -> None:
         torch.testing.assert_close(single.mean[0], refined.mean[row], atol=1e-4, rtol=1e-4)
 
 
+def test_a_pass_leaves_nothing_behind() -> None:
+    """A graph that holds what holds it is out of the garbage collector's reach."""
+    model, batch = small_model("sa-vae").train(), make_batch(SENTENCES)
+    posteriors = []
+    for _ in range(3):
+        terms = model(batch)
+        terms.elbo.sum().backward()
+        posteriors.append(weakref.ref(terms.posteriors["z"]))
+        del terms
+    gc.collect()
+    assert [posterior() for posterior in posteriors] == [None] * 3
+
+
+def test_the_cell_is_in_training_mode_where_a_gradient_is_wanted() -> None:
+    """In evaluation, cuDNN would not keep what the descent's gradients need."""
+    model, batch = small_model("sa-vae"), make_batch(SENTENCES)
+    seen: list[tuple[bool, bool]] = []
+    model.decoder.cell.register_forward_pre_hook(
+        lambda cell, _: seen.append((cell.training, torch.is_grad_enabled()))
+    )
+    with torch.no_grad():
+        model.decoder.log_prob(model.posterior(batch).mean, batch)
+    assert (True, True) in seen
+    assert seen[-1] == (False, False)
+    assert all(training == wanted for training, wanted in seen)
+
+
 def test_evaluation_leaves_the_random_state_alone() -> None:
     model, batch = small_model("sa-vae"), make_batch(SENTENCES)
     before = torch.get_rng_state()
@@ -128,5 +158,5 @@ def test_decoder_and_encoder_learn_through_the_descent() -> None:
 
 
 def test_refined_needs_a_readout_of_the_whole_sentence() -> None:
-    with pytest.raises(UserError, match="a refined posterior cannot have one at every step"):
+    with pytest.raises(UserError, match="posterior refined cannot have one at every step"):
         load_recipe("sa-vae", ["latents.z.readout=every"])

@@ -28,6 +28,7 @@ from uncollapse.model import Model, Terms
 from uncollapse.objectives import Loss, Objective, Progress
 from uncollapse.strategies import Pass, build_stages
 from uncollapse.strategies.aggressive import Aggressive, catch_up
+from uncollapse.training import validation
 from uncollapse.training.fit import NEW_DECODER
 from uncollapse.training.guard import find_nonfinite
 from uncollapse.training.module import TrainingModule
@@ -100,6 +101,32 @@ def test_the_critic_learns_in_its_own_steps_alone(tmp_path: Path) -> None:
     assert watch.lessons == [{"critic"}] * 6
     assert watch.updates == [(("joint",), {"inference", "generation"})] * 6
     assert set(last_payload(tmp_path)["optimizers"]) == {"joint", "critic"}
+
+
+def test_the_critic_learns_before_each_step_of_the_encoder_too(tmp_path: Path) -> None:
+    watch = Watch()
+    critic = "{kind: dual, hidden_dim: 5, critic: {learning_rate: 1e-2}}"
+    recipe = small_recipe(*AGGRESSIVE, f"latents.z.divergence={critic}")
+    train(tmp_path, recipe, callbacks=[watch])
+    assert {names for names, _ in watch.updates} >= {("inference",), ("generation",)}
+    assert watch.lessons == [{"critic"}] * len(watch.updates)
+
+
+def test_processes_exchange_numbers_and_no_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of another process's is on that process's device."""
+    sent: list[Any] = []
+
+    def gather(value: Any) -> list[Any]:
+        sent.append(value)
+        return [value]
+
+    monkeypatch.setattr(validation, "gather_objects", gather)
+    train(tmp_path, implicit_recipe())
+    assert sent
+    for index, tensors in sent:
+        assert all(type(values) is torch.Tensor for values in (index, *tensors))
 
 
 def test_the_critic_has_a_step_size_of_its_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import SENTENCES, make_batch, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -19,6 +20,7 @@ from uncollapse.distributions.von_mises_fisher import VonMisesFisher, log_sphere
 from uncollapse.errors import UserError
 from uncollapse.latents.posteriors.von_mises_fisher import VonMisesFisherPosterior
 from uncollapse.latents.priors.uniform_sphere import UniformSphere
+from uncollapse.recipes import load_recipe
 
 DIMS = [2, 3, 4, 32, 500, 5000]
 KAPPAS = [1e-3, 0.3, 1.0, 13.0, 100.0, 1e4]
@@ -345,3 +347,22 @@ def test_posterior_directions() -> None:
     weight_gradient = posterior.linear.weight.grad
     assert weight_gradient is not None
     assert torch.isfinite(weight_gradient).all()
+
+
+def test_what_is_decoded_lies_on_the_sphere() -> None:
+    """E z lies inside, and so do points between two of them: the decoder saw none such."""
+    model = small_model("vmf-vae")
+    with torch.no_grad():
+        means = model.posterior(make_batch(SENTENCES)).mean
+    assert (means.norm(dim=-1) < 0.99).all()
+    there = model.in_support(means)
+    torch.testing.assert_close(there.norm(dim=-1), torch.ones(len(means)))
+    torch.testing.assert_close(there, means / means.norm(dim=-1, keepdim=True))
+    between = model.in_support((there[0] + there[1]) / 2)
+    torch.testing.assert_close(between.norm(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("name", ["vmf-vae", "bn-flow-vae"])
+def test_no_floor_under_a_kl_that_has_no_slope_of_its_own(name: str) -> None:
+    with pytest.raises(UserError, match=r"divergence\.floor"):
+        load_recipe(name, ["latents.z.divergence.floor={per: total, nats: 4}"])

@@ -1,4 +1,4 @@
-"""Which device a name means here."""
+"""Which device a name means here, and which seeds it takes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,28 @@ import torch
 
 from uncollapse.errors import UserError
 
+MOST_SEED = 2**63 - 1
+
+
+def check_seed(seed: int) -> int:
+    """Give ``seed`` back if PyTorch takes it.
+
+    Raises
+    ------
+    UserError
+        If it is negative, or has more than 63 bits.
+    """
+    if seed < 0:
+        raise UserError(f"the seed must not be negative, but is {seed}")
+    if seed > MOST_SEED:
+        raise UserError(f"the seed must be at most {MOST_SEED}, but is {seed}")
+    return seed
+
 
 def find_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is here.
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is here.
 
-    ``auto`` is the first of cuda, mps and cpu that there is.
+    ``auto`` is cuda if there is one, else cpu: Apple's GPUs lack the float64 of the estimators.
 
     Raises
     ------
@@ -18,13 +35,10 @@ def find_device(name: str) -> torch.device:
         For an unknown name, or a device that this machine lacks.
     """
     if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
-        raise UserError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N, mps")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UserError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name!r} is not there: {torch.cuda.device_count()} GPUs found")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device 'mps' is not there")
     return torch.device(name)

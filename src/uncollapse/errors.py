@@ -35,6 +35,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
         The names that exist.
     """
     known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    same = [right for right in known if right.casefold() == name.casefold()]
+    close = same or get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
     return UserError(f"unknown {what} {name!r}; {hint}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -160,17 +160,18 @@ class Model(nn.Module):
                 return latent.divergence.critic
         return None
 
-    def critic_loss(self, batch: Batch) -> Tensor:
-        """What the critic lowers, summed over latents, ``(B,)``; nothing else gets a gradient."""
-        with torch.no_grad():
-            found = self.infer(batch)
-            for inference in found.values():
-                inference.draw()
-        losses = [
-            latent.divergence.critic_loss(found[name], latent.prior)
-            for name, latent in self._latents().items()
-            if latent.divergence.critic is not None
-        ]
+    def critic_loss(self, found: Mapping[str, Inference]) -> Tensor:
+        """What the critic lowers, summed over latents, ``(B,)``; nothing else gets a gradient.
+
+        ``found`` is what `infer` gave; z is drawn anew, so that one inference serves many steps.
+        """
+        losses = []
+        for name, latent in self._latents().items():
+            if latent.divergence.critic is not None:
+                inference = replace(found[name], z=None, log_prob=None)
+                with torch.no_grad():
+                    inference.draw()
+                losses.append(latent.divergence.critic_loss(inference, latent.prior))
         return torch.stack(losses).sum(0)
 
     def log_prior(self, z: Tensor) -> Tensor:
@@ -179,6 +180,17 @@ class Model(nn.Module):
         parts = z.split([latent.dim for latent in latents], -1)
         pairs = zip(latents, parts, strict=True)
         return torch.stack([latent.prior.log_prob(part) for latent, part in pairs]).sum(0)
+
+    def in_support(self, z: Tensor) -> Tensor:
+        """The points nearest to ``z`` ``(..., D)`` at which the prior has any mass, ``(..., D)``.
+
+        Means of distributions on a sphere, and points between, lie within it: the decoder has
+        seen none such.
+        """
+        latents = self._latents().values()
+        parts = z.split([latent.dim for latent in latents], -1)
+        pairs = zip(latents, parts, strict=True)
+        return torch.cat([latent.prior.in_support(part) for latent, part in pairs], -1)
 
     def sample_prior(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw z ``(n, D)`` of all latents from the prior; None for a language model."""
@@ -204,7 +216,10 @@ class Model(nn.Module):
         for norm in norms:
             norm.start_recalibration()
         for batch in batches():
-            self.infer(batch)
+            assert self.encoder is not None
+            encoded = self.encoder(batch)  # without refinements: they begin after the norms
+            for latent in self._latents().values():
+                latent.infer(encoded)
         for norm in norms:
             norm.finish_recalibration()
 
@@ -217,14 +232,16 @@ class Model(nn.Module):
         weight: float,
     ) -> None:
         """Refine one latent's posterior in place, the others held at a draw."""
-        others = {key: inference.draw().detach() for key, inference in found.items() if key != name}
+        # not `found` itself: the graph would hold what holds the graph, and never be freed
+        places = list(found)
+        others = {key: found[key].draw().detach() for key in places if key != name}
         device = batch.tokens.device
         # the decoder must drop the same units in every step
         dropout = repeated_noise(device) if self.decoder.training else nullcontext
 
         def log_likelihood(z: Tensor) -> Tensor:
             with dropout():
-                parts = [z if key == name else others[key] for key in found]
+                parts = [z if key == name else others[key] for key in places]
                 return self.decoder.log_prob(torch.cat(parts, -1), batch)
 
         start = found[name].posterior

@@ -12,7 +12,7 @@ import torch
 from uncollapse import saving
 from uncollapse.config import Recipe
 from uncollapse.data.tokenizer import Tokenizer
-from uncollapse.device import find_device
+from uncollapse.device import check_seed, find_device
 from uncollapse.errors import UserError
 from uncollapse.evaluation.standard import evaluate
 from uncollapse.loading import Data, corpus_of, learn_tokenizer
@@ -52,6 +52,7 @@ def train_run(
         One row an epoch.
     """
     say = say or _nobody
+    check_seed(seed)
     place = find_device(device)
     if recipe.training.tensorboard:
         require_tensorboard()
@@ -76,13 +77,13 @@ def train_run(
         "vocabulary": tokenizer.fingerprint[:16],
         "seed": seed,
     }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Model(recipe, len(tokenizer))
     if first and resume:
         saving.check_resumable(folder, recipe, facts)
     elif first:
         saving.start_run(folder, recipe, tokenizer, facts)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Model(recipe, len(tokenizer))
     history = fit(
         model,
         Objective(recipe.objective),

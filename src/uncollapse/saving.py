@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        what = "is not a run folder: no config.json" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder} {what}")
+        if folder.is_dir():
+            raise UserError(f"{folder} is not a run folder: no config.json")
+        if folder.exists():
+            raise UserError(f"{folder} is a file, not a run folder")
+        raise UserError(f"{folder} does not exist{_nearest(folder)}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = int(config["format_version"])
@@ -207,6 +211,12 @@ def _write_config(folder: Path, run: Mapping[str, Any], *, finished: bool) -> No
         "files": {name: _sha256(folder / name) for name in names},
     }
     write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+def _nearest(folder: Path) -> str:
+    runs = {str(found.parent) for found in folder.parent.glob("*/config.json")}
+    close = get_close_matches(str(folder), runs, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _differences(before: Any, now: Any, path: str) -> list[str]:

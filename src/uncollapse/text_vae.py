@@ -18,7 +18,7 @@ from uncollapse.config import Recipe
 from uncollapse.data.batches import sequential_batches
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.decoders.generation import Method, generate
-from uncollapse.device import find_device
+from uncollapse.device import check_seed, find_device
 from uncollapse.distributions.base import Distribution, join
 from uncollapse.errors import UserError
 from uncollapse.evaluation.suite import probe
@@ -232,6 +232,8 @@ class TextVAE:
     ) -> list[str]:
         """Write a sentence for every row of ``z`` ``(N, D)``.
 
+        Under a prior on the sphere, for the point of the sphere nearest to it.
+
         Parameters
         ----------
         z : ndarray
@@ -248,6 +250,7 @@ class TextVAE:
         if latents.dim() != 2 or latents.shape[1] != self.model.latent_dim:
             wanted = f"(N, {self.model.latent_dim})"
             raise UserError(f"z must have shape {wanted}, not {tuple(latents.shape)}")
+        latents = self.model.in_support(latents)
         return self._write(latents, len(latents), method, temperature, top_p, max_length, seed)
 
     def reconstruct(self, texts: Data, **how: Any) -> list[str]:
@@ -343,6 +346,8 @@ class TextVAE:
         """Is the latent alive? With evidence, and advice where it is not."""
         found = self.evaluate(data, ["kl", "mi", "active_units"])
         kl, mi, active = (found[name].value for name in ("kl", "mi", "active_units"))
+        if active is None and self.model.latent_dim:
+            raise UserError("a verdict needs at least two sentences")
         return verdict(kl, mi, active, self.model.latent_dim)
 
     # --- keeping --------------------------------------------------------------------------
@@ -396,4 +401,4 @@ def _generator(seed: int | torch.Generator | None) -> torch.Generator:
     if seed is None:
         generator.seed()
         return generator
-    return generator.manual_seed(seed)
+    return generator.manual_seed(check_seed(seed))

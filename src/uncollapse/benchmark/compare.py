@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse import saving
+from uncollapse.benchmark.request import check_measurement
 from uncollapse.benchmark.summary import Measurement, RunSummary, TestSentences, measure
 from uncollapse.config import Recipe
 from uncollapse.data.sources import Rows
@@ -117,6 +119,8 @@ def compare(
     out, overrides = Path(out), tuple(overrides)
     if seeds < 1:
         raise UserError(f"the number of seeds must be at least 1, not {seeds}")
+    if entropy_floor is not None and not 0 <= entropy_floor < math.inf:
+        raise UserError(f"the entropy floor must be finite and not negative, not {entropy_floor}")
     plans = _plans(recipes, latent_dim, overrides)
     sentences = {
         name: TestSentences.read(test, recipe.data.text_column, recipe.data.label_column)
@@ -124,6 +128,8 @@ def compare(
     }
     given = {"train": train, "validation": validation, "test": test}
     wanted = Measurement(tuple(metrics), samples, label_column, generated)
+    for recipe in plans.values():
+        check_measurement(recipe, wanted, train, test, device)
     # in the form in which a file gives them back
     settings = {name: _fingerprint(data) for name, data in given.items()}
     settings |= json.loads(json.dumps(asdict(wanted)))

@@ -121,8 +121,17 @@ def sentences_of(data: str, texts: Sequence[str] | None) -> str | list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    """Names separated by commas."""
-    return [name.strip() for name in text.split(",")]
+    """Names separated by commas.
+
+    Raises
+    ------
+    UserError
+        If one is empty.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UserError(f"--metrics {text!r} lacks a name; write names with commas between them")
+    return names
 
 
 def print_lines(lines: Sequence[str], as_json: bool) -> None:

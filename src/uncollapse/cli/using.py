@@ -83,6 +83,8 @@ def encode(
 
     if out is not None and (out.exists() or out.suffix != ".npy"):
         raise UserError(f"{out} exists already" if out.exists() else f"{out} must end in .npy")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}")
     vectors = load(run).encode(sentences_of(data, texts))
     if out is None:
         for vector in vectors.tolist():

@@ -10,6 +10,8 @@ from uncollapse.config.base import NonNegative, Positive, Rate, Section, Size
 
 # nats a dimension; beyond, the variance that has this KL by itself underflows in float32
 MAX_FLOOR = 40.0
+# beyond, a cosine in float32 no longer says κ · cosine to a tenth of a nat
+MAX_KAPPA = 1e6
 
 
 class BatchNormConfig(Section):
@@ -46,7 +48,7 @@ class VonMisesFisherConfig(Section):
     """A von Mises–Fisher distribution on the unit sphere, of fixed concentration κ."""
 
     kind: Literal["von-mises-fisher"]
-    kappa: Positive = 13.0
+    kappa: Annotated[Positive, Field(le=MAX_KAPPA)] = 13.0
     bias: bool = False
 
 
@@ -197,7 +199,7 @@ class LatentConfig(Section):
         if self.combine != "last" and posterior not in ("gaussian", "point"):
             raise ValueError(f"combine {self.combine} needs a Gaussian posterior")
         if self.readout == "every" and posterior in ("refined", "implicit", "flow"):
-            raise ValueError(f"a {posterior} posterior cannot have one at every step")
+            raise ValueError(f"posterior {posterior} cannot have one at every step")
         return self
 
     @model_validator(mode="after")
@@ -207,9 +209,15 @@ class LatentConfig(Section):
             raise ValueError("von-mises-fisher and uniform-sphere live on the sphere together")
         if prior == "uniform-sphere" and self.dim < 2:
             raise ValueError("a sphere needs dim 2 or more")
+        floor = getattr(self.divergence, "floor", None)
+        if floor is not None and posterior in ("flow", "von-mises-fisher"):
+            why = "is a constant" if posterior == "von-mises-fisher" else "is known by a draw alone"
+            raise ValueError(f"divergence.floor: the KL of a {posterior} posterior {why}")
         if posterior == "implicit" and divergence not in ("dual", "mmd"):
-            raise ValueError(f"an implicit posterior has no density for divergence {divergence}")
+            raise ValueError(f"posterior implicit has no density for divergence {divergence}")
+        if posterior == "point" and divergence == "timestep-mean":
+            raise ValueError(f"posterior point has no density for divergence {divergence}")
         charged = self.divergence.kl if isinstance(self.divergence, MMDConfig) else 0
         if posterior in ("implicit", "point") and charged > 0:
-            raise ValueError(f"a {posterior} posterior has no density for divergence.kl")
+            raise ValueError(f"posterior {posterior} has no density for divergence.kl")
         return self

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from uncollapse.config.base import Section
-from uncollapse.config.latents import LatentConfig
+from uncollapse.config.latents import DualConfig, LatentConfig
 from uncollapse.config.pieces import DataConfig, DecoderConfig, EncoderConfig
 from uncollapse.config.training import (
     JointStrategyConfig,
@@ -18,6 +18,11 @@ from uncollapse.config.training import (
     TrainingConfig,
 )
 from uncollapse.errors import UserError, unknown_name
+
+# pydantic speaks of Python where these are about YAML
+PLAIN = dict.fromkeys(
+    ("model_type", "model_attributes_type", "dict_type"), "input should be a section of keys"
+) | {"tuple_type": "input should be a list", "too_short": "the list should not be empty"}
 
 
 class Recipe(Section):
@@ -61,7 +66,7 @@ class Recipe(Section):
         if not self.latents and self.encoder is not None:
             raise ValueError("an encoder needs a latent to feed")
         if self.latents and not self.decoder.sees_z:
-            raise ValueError("the decoder must see z: set every_input")
+            raise ValueError("the decoder must see z: set decoder.every_input")
         return self
 
     @model_validator(mode="after")
@@ -75,6 +80,14 @@ class Recipe(Section):
                     "strategy aggressive needs a posterior with a density, which the "
                     f"{latent.posterior.kind} posterior of latent {name} has not"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_critic(self) -> Recipe:
+        divergences = [latent.divergence for latent in self.latents.values()]
+        critics = [part.critic for part in divergences if isinstance(part, DualConfig)]
+        if any(critic != critics[0] for critic in critics):
+            raise ValueError("latents: all critics must have the same settings")
         return self
 
     @model_validator(mode="after")
@@ -103,7 +116,9 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def keys_of_kind(kind: object) -> set[str]:
-    """All keys that a section of this kind may have."""
+    """All keys that a section of this kind may have; none if there is no such kind."""
+    if not isinstance(kind, str):
+        return set()
     sections = [section for section in _below(Section) if kind in _kinds([section])]
     return {key for section in sections for key in section.model_fields}
 
@@ -120,18 +135,28 @@ def _one_line(error: ValidationError) -> UserError:
     if detail["type"] == "extra_forbidden":
         known = {key for section in sections for key in section.model_fields}
         place = f" in {'.'.join(visible)}" if visible else ""
+        siblings = _locate(parents[:-1])[1] if parents else []
+        owners = _kinds([section for section in siblings if last in section.model_fields])
+        if owners and last not in known:
+            others = ", ".join(sorted(owners))
+            message = f"it belongs to kind {others}, not {parents[-1]}"
+            return UserError(f"unknown key{place} {last!r}: {message}")
         return unknown_name(f"key{place}", last, known)
     if detail["type"] == "union_tag_invalid":
         known = re.findall(r"'([^']*)'", context["expected_tags"])
         return unknown_name(f"{'.'.join([*visible, last])}.kind", context["tag"], known)
+    if detail["type"] == "union_tag_not_found":
+        known = ", ".join(sorted(_kinds(_locate([*parents, last])[1])))
+        return UserError(f"{'.'.join([*visible, last])}: a kind is missing; known: {known}")
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         known = re.findall(r"'([^']*)'", context["expected"])
         return unknown_name(".".join([*visible, last]), detail["input"], known)
     if last not in _kinds(sections):  # a check of a whole section ends in its kind
         visible.append(last)
-    message = detail["msg"].removeprefix("Value error, ")
+    message = PLAIN.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    shown = ", not null" if given is None else shown
     return UserError(f"{'.'.join(visible)}: {message[:1].lower()}{message[1:]}{shown}")
 
 

@@ -130,6 +130,8 @@ def check(
     UserError
         For a source that cannot be read, naming file and line.
     """
+    if max_length is not None and max_length < 1:
+        raise UserError(f"max_length must be at least 1, not {max_length}")
     learnt_from = source if train is None else train
     texts = (text for text, _ in read_rows(learnt_from, text_column))
     tokenizer = Tokenizer.train(texts, tokenizer_kind, vocabulary_size, min_count, unk_token)

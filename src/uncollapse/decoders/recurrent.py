@@ -79,6 +79,8 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         embedded = self.read(z, inputs)  # (B, T, E + D)
         state = self._initial_state(z, len(inputs), embedded)
         first = tuple(part[None] for part in state)  # (1, B, H) each
+        # cuDNN keeps what a gradient needs in training mode alone; nothing else depends on it
+        self.cell.train(torch.is_grad_enabled())
         states, _ = self.cell(embedded, first if self.kind == "lstm" else first[0])
         return states if self.skip is None else states + self.skip(z)[:, None]
 

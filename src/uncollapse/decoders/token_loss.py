@@ -56,11 +56,13 @@ class _TokenNLL(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         features, weight, logits = ctx.saved_tensors
         scale = gradient[:, None]  # (N, 1)
         of_features = torch.mm(logits, weight).mul_(scale)  # (N, H)
-        of_weight = torch.mm(logits.t(), (features * scale).to(features.dtype))  # (V, H)
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.mm(logits.t(), (features * scale).to(features.dtype))  # (V, H)
         return of_features, of_weight, None
 
 

@@ -65,20 +65,30 @@ class Distribution(ABC):
         return self.map(lambda values: values[rows])
 
 
+def tensors_of(distribution: Distribution) -> list[Tensor]:
+    """Every tensor that has the batch shape in front, in the order of `Distribution.map`."""
+    found: list[Tensor] = []
+
+    def keep(values: Tensor) -> Tensor:
+        found.append(values)
+        return values
+
+    distribution.map(keep)
+    return found
+
+
+def joined(like: D, parts: Sequence[Sequence[Tensor]]) -> D:
+    """One distribution over the batches of several, given by their `tensors_of`.
+
+    What does not have the batch shape in front is that of ``like``, one of their kind.
+    """
+    columns = iter([torch.cat(column) for column in zip(*parts, strict=True)])
+    return like.map(lambda _: next(columns))
+
+
 def join(parts: Sequence[D]) -> D:
     """One distribution over all the batches of several of a kind, one after the other."""
-    columns: list[list[Tensor]] = []
-    for part in parts:
-        tensors: list[Tensor] = []
-
-        def keep(values: Tensor, kept: list[Tensor] = tensors) -> Tensor:
-            kept.append(values)
-            return values
-
-        part.map(keep)
-        columns.append(tensors)
-    joined = iter([torch.cat(column) for column in zip(*columns, strict=True)])
-    return parts[0].map(lambda _: next(joined))
+    return joined(parts[0], [tensors_of(part) for part in parts])
 
 
 def aligned(parameter: Tensor, z: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ class MultivariateGaussian(Distribution):
         variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)  # (B,)
         ridge = (SHRINKAGE * variance + 1e-12)[:, None, None]
         eye = torch.eye(samples.shape[-1], dtype=samples.dtype, device=samples.device)
-        return cls(mean, torch.linalg.cholesky(covariance + ridge * eye))
+        # of samples that are not finite, NaN: whoever asks for a figure says of which sentence
+        factor, failed = torch.linalg.cholesky_ex(covariance + ridge * eye)
+        return cls(mean, factor.masked_fill((failed > 0)[:, None, None], torch.nan))
 
     @property
     def covariance(self) -> Tensor:

@@ -109,7 +109,7 @@ def train_classifier(
     checked = labelled_sentences(validation, "the validation data").numbered_as(known.names)
     checked_corpus = validation.select(checked.rows)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone, where weights are drawn
         classifier = BiLSTMClassifier(vocabulary_size, known.names)
     classifier.to(device)
 

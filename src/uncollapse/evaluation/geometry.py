@@ -153,7 +153,7 @@ def sentence_features(
 ) -> tuple[Tensor, str] | None:
     """What the posterior of the first latent is read from, ``(N, H)``, and that latent's name.
 
-    At most `SENTENCES` sentences, evenly spread. None for a language model.
+    Of those that `aggregate.spread` chooses. None for a language model.
     """
     if model.latent_dim == 0:
         return None

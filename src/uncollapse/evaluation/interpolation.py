@@ -106,7 +106,7 @@ def interpolate_pairs(
     scores = {name: np.empty((count, 2, SHARES)) for name in ROUGE}
     for place, share in enumerate(shares):
         with evaluating(model):
-            z = torch.lerp(first, second, float(share))
+            z = model.in_support(torch.lerp(first, second, float(share)))
             written = generate(model.decoder, z, max_length=longest)
         for row, ids in enumerate(written):
             words = _words(tokenizer, ids)

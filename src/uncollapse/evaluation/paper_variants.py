@@ -11,6 +11,7 @@ from torch import nn
 
 from uncollapse.data.batches import sequential_batches
 from uncollapse.data.corpus import Corpus
+from uncollapse.distributions.product import side_by_side
 from uncollapse.evaluation.likelihood import NATS, perplexity
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
 from uncollapse.evaluation.passes import PosteriorPass, Progress, SentenceDraws, evaluating
@@ -50,7 +51,7 @@ def twr(
     done = 0
     with evaluating(model) as device:
         for batch in sequential_batches(corpus, batch_size):
-            mean = found.means[batch.index].to(device)[:, None]  # (B, 1, D)
+            mean = model.in_support(found.means[batch.index]).to(device)[:, None]  # (B, 1, D)
             score = model.decoder.log_prob_samples(mean, batch.to(device))  # (B, 1)
             log_prob[batch.index.numpy()] = score[:, 0].cpu().numpy()
             done += batch.size
@@ -93,22 +94,21 @@ def ivae(
     done = 0
     with evaluating(model) as device:
         for batch in sequential_batches(corpus, batch_size):
-            found = model.infer(batch.to(device))
+            batch = batch.to(device)
+            found = model.infer(batch)
             rows = batch.index.cpu().numpy()
-            drawn = []
-            for name, latent in latents:
-                inference, divergence = found[name], latent.divergence
+            # all latents together: each takes noise of its own from the sentence's stream
+            posterior = side_by_side([found[name].posterior for name, _ in latents])
+            z = SentenceDraws(posterior, seed, batch.index).draw(1).float()  # (B, 1, D)
+            generators = [_generator(seed, row) for row in rows.tolist()]
+            parts = z[:, 0].split([latent.dim for _, latent in latents], -1)
+            for (name, latent), part in zip(latents, parts, strict=True):
+                features, divergence = found[name].features, latent.divergence
                 assert isinstance(divergence, DualDivergence)
-                z = SentenceDraws(inference.posterior, seed, batch.index).draw(1)[:, 0]
-                other = torch.cat(
-                    [latent.prior.sample(1, _generator(seed, int(row))) for row in rows]
-                )
-                pair = divergence.estimates(
-                    z.to(inference.features), other.to(inference.features), inference.features
-                )
-                scores[rows, 1:] += torch.stack(pair, 1).double().cpu().numpy()
-                drawn.append(z.to(inference.features))
-            score = model.decoder.log_prob_samples(torch.cat(drawn, -1)[:, None], batch.to(device))
+                other = torch.cat([latent.prior.sample(1, own) for own in generators])
+                pair = divergence.estimates(part, other.to(part), features)
+                scores[rows, 1:] += torch.stack(pair, 1).cpu().numpy()
+            score = model.decoder.log_prob_samples(z, batch)  # (B, 1)
             scores[rows, 0] = score[:, 0].cpu().numpy()
             done += batch.size
             if progress is not None:

@@ -15,7 +15,7 @@ from uncollapse.data.batches import sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution, join
 from uncollapse.distributions.multivariate import MultivariateGaussian
-from uncollapse.distributions.product import side_by_side
+from uncollapse.distributions.product import Product, side_by_side
 from uncollapse.errors import UserError
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.divergences import TimestepMean
@@ -93,6 +93,8 @@ def with_density(posterior: Distribution, seed: int, index: Tensor) -> Distribut
     """
     if posterior.has_density:
         return posterior
+    if isinstance(posterior, Product):
+        return Product([with_density(part, seed, index) for part in posterior.parts])
     samples = FITTED * posterior.mean.shape[-1]
     # another stream than the draws from the fitted Gaussian
     drawn = posterior.draw(streams(seed + FITTING_SEED, index), samples)

@@ -82,7 +82,7 @@ def mlp_predictions(
     inputs, known = torch.from_numpy(features).float(), torch.from_numpy(labels)
     own, checked = np.flatnonzero(~held), torch.from_numpy(np.flatnonzero(held))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone, where weights are drawn
         network = mlp(inputs.shape[1], int(labels.max()) + 1)
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
 RESAMPLES = 200
-DEFINITION = "corpus BLEU-4 (0 to 100) of the greedy decoding of z = E_q z against the sentence"
+DEFINITION = "corpus BLEU-4 (0 to 100) of the greedy decoding of E_q z against the sentence"
 
 
 def reconstruction_bleu(
@@ -38,7 +38,8 @@ def reconstruction_bleu(
     """
     longest = int(corpus.lengths.max())
     with evaluating(model):
-        written = generate(model.decoder, found.means, max_length=longest)
+        z = model.in_support(found.means)
+        written = generate(model.decoder, z, max_length=longest)
     outputs = [tokenizer.decode(ids) for ids in written]
     references = [tokenizer.decode(corpus.sentence(i)) for i in range(len(corpus))]
     value, error, signature = corpus_bleu(outputs, references)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
+from uncollapse.device import check_seed
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation.classifier import SUPERVISED, supervised_baseline
 from uncollapse.evaluation.generation import GENERATION, generation_probes
@@ -76,7 +77,8 @@ def probe(
         For an unknown name, or data that a figure needs and that is missing.
     """
     groups = {"standard": metric_names(model), **PROBES}
-    names = _expanded(metrics, groups)
+    names = check_request(model, metrics, samples=samples, generated=generated)
+    check_seed(seed)
     whole = set(groups) & set(metrics or ["standard"])
     chosen: dict[str, Sequence[str] | None] = {}
     for group, members in groups.items():
@@ -136,6 +138,28 @@ def probe(
                 progress=progress,
             )
     return result
+
+
+def check_request(
+    model: Model, metrics: Sequence[str] | None, *, samples: int, generated: int
+) -> set[str]:
+    """Refuse unknown figures, and numbers of samples that give none; parameters as in `probe`.
+
+    Returns
+    -------
+    set of str
+        The figures that are asked for, groups spelled out.
+
+    Raises
+    ------
+    UserError
+    """
+    names = _expanded(metrics, {"standard": metric_names(model), **PROBES})
+    if samples < 1:
+        raise UserError(f"samples must be at least 1, not {samples}")
+    if generated < 2:
+        raise UserError(f"generated must be at least 2, not {generated}")
+    return names
 
 
 def _expanded(metrics: Sequence[str] | None, groups: dict[str, Sequence[str]]) -> set[str]:

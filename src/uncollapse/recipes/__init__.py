@@ -94,7 +94,7 @@ def recipe_source(name: str) -> str:
 
 def _layers(name_or_path: str, overrides: Iterable[str]) -> Layers:
     is_file = name_or_path.endswith((".yaml", ".yml"))
-    name, _, corpus = (name_or_path, "", "") if is_file else name_or_path.partition("@")
+    name, at, corpus = (name_or_path, "", "") if is_file else name_or_path.partition("@")
     documents = _read(name, ())
     layers = Layers()
     settings: list[tuple[str, dict[str, Any]]] = []
@@ -104,7 +104,7 @@ def _layers(name_or_path: str, overrides: Iterable[str]) -> Layers:
         if document is not documents[-1][1]:
             document.pop("published", None)  # figures of the recipe that it extends
         layers.lay(document, origin)
-    if corpus:
+    if at:
         known = {key for _, corpora in settings for key in corpora}
         if not known:
             raise UserError(f"recipe {name} has the same settings on every corpus")
@@ -135,7 +135,8 @@ def _read(name_or_path: str, extended_by: tuple[str, ...]) -> list[tuple[str, di
         try:
             text = Path(name_or_path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read recipe {name_or_path}: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot read recipe {name_or_path}: {reason}") from None
     else:
         text = recipe_source(name_or_path)
     values = _parse(text, f"recipe {name_or_path}")

@@ -37,8 +37,10 @@ class Critic:
             False where the loss or a gradient is not finite, in every process alike; that
             step is not made.
         """
+        with torch.no_grad():
+            found = self.model.infer(batch)
         for _ in range(self.steps):
-            loss = self.model.critic_loss(batch)  # (B,)
+            loss = self.model.critic_loss(found)  # (B,)
             with torch.autocast(loss.device.type, enabled=False):
                 # not `backward`: that would wait for the players' gradients of all processes
                 gradients = torch.autograd.grad(loss.sum() / batch.total, self.parameters)

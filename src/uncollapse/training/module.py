@@ -87,8 +87,6 @@ class TrainingModule(LightningModule):
         return batch.to(device)
 
     def training_step(self, batch: Batch, _index: int) -> None:
-        if self.critic is not None and not self.critic.learn(batch):
-            self._refuse("loss of the critic")
         found = self.strategy.step(self, batch)
         terms = found.terms
         sums = {
@@ -101,7 +99,9 @@ class TrainingModule(LightningModule):
         self.totals.add(sums)
 
     def loss(self, batch: Batch) -> Pass:
-        """Run the model and the objective on a batch, with gradients."""
+        """Run the model and the objective on a batch, with gradients; the critic learns first."""
+        if self.critic is not None and not self.critic.learn(batch):
+            self._refuse("loss of the critic")
         progress = Progress(self.state.batches_seen, self.state.batches_per_epoch)
         terms = self.model(batch, weight_at(self.objective.schedule, progress))
         loss = self.objective(terms, batch.total, progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from uncollapse.distributions.base import Distribution, join
+from uncollapse.distributions.base import Distribution, join, joined, tensors_of
 from uncollapse.errors import RunError
 from uncollapse.evaluation.information import active_units, mutual_information
 from uncollapse.evaluation.metric import Metric
@@ -121,12 +121,13 @@ class Validation:
         for name, parts in self._posteriors.items():
             index = torch.cat([part[0] for part in parts])
             posterior = join([part[1] for part in parts])
-            device = posterior.mean.device
-            gathered = gather_objects((index, posterior.map(Tensor.cpu)))
+            tensors = tensors_of(posterior)
+            # networks that a posterior refers to stay at home: each process's are on its device
+            gathered = gather_objects((index, [values.cpu() for values in tensors]))
             order = torch.cat([part[0] for part in gathered]).argsort()
             # the same numbers whatever the number of processes
-            posterior = join([part[1] for part in gathered])[order]
-            posterior = posterior.map(methodcaller("to", device))
+            posterior = joined(posterior, [part[1] for part in gathered])[order]
+            posterior = posterior.map(methodcaller("to", tensors[0].device))
             if posterior.has_density:
                 found[f"mi/{name}"] = mutual_information(posterior)
             found[f"active_units/{name}"] = active_units(posterior.mean, self._deviations[name])

@@ -81,9 +81,9 @@ def verdict(
         return Verdict("no latent", "the model has no latent variable", "")
     numbers = f"{active_units:.0f} of {dim} units active"
     if mi is not None:
-        numbers = f"mutual information {mi:.2f} nats, {numbers}"
+        numbers = f"mutual information {mi:z.2f} nats, {numbers}"
     if kl is not None:
-        numbers = f"KL {kl:.2f} nats, {numbers}"
+        numbers = f"KL {kl:z.2f} nats, {numbers}"
     # a floor may hold the KL up although z says nothing of the sentence
     low = min(kl if kl is not None else 0.0, mi if mi is not None else math.inf) < DEAD_KL
     at_full_weight = weight >= FINAL_WEIGHT

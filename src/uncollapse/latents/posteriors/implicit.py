@@ -40,4 +40,7 @@ class ImplicitPosterior(Posterior):
         return Implicit(features, self._sample, self.noise_dim)
 
     def _sample(self, features: Tensor, noise: Tensor) -> Tensor:
-        return self.network(torch.cat([features, noise], -1))  # (..., D)
+        # features may have been moved since, to another device or type than the network's
+        own = next(self.network.parameters())
+        inputs = torch.cat([features, noise], -1).to(own)  # (..., H + E)
+        return self.network(inputs).to(features)  # (..., D)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +107,10 @@ class _Problem:
 
     def gradient(self, step: int, place: Tensor) -> Tensor:
         """Of every sentence's loss with respect to its own place, ``(B, 2D)``."""
-        with torch.enable_grad():
+        with torch.enable_grad(), _fixed(self.parameters):
             place = place.detach().requires_grad_()
             loss = self.loss(step, *place.chunk(2, -1)).sum()
-        return torch.autograd.grad(loss, place)[0]
+            return torch.autograd.grad(loss, place)[0]
 
     def clipped(self, gradient: Tensor) -> Tensor:
         """Each sentence's gradient, no longer than ``clip_norm``."""
@@ -149,6 +150,19 @@ class _Problem:
             ]
             total = parts if not total else [a - b for a, b in zip(total, parts, strict=True)]
         return tuple(total)
+
+
+@contextmanager
+def _fixed(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Ask for no gradient of these: much of the softmax layer's work."""
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 class _Descent(torch.autograd.Function):

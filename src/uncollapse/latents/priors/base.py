@@ -28,6 +28,10 @@ class Prior(nn.Module, ABC):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``(n, D)`` on the CPU, whatever the device, so that a seed means one thing."""
 
+    def in_support(self, z: Tensor) -> Tensor:
+        """The points nearest to ``z`` ``(..., D)`` that the prior can give, ``(..., D)``."""
+        return z
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of ``z`` ``(..., D)``, ``(...)``, in nats."""

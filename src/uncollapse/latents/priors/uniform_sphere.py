@@ -35,6 +35,10 @@ class UniformSphere(Prior):
         self.dim = dim
         self.deviation = dim**-0.5
 
+    def in_support(self, z: Tensor) -> Tensor:
+        """The points of the sphere nearest to ``z`` ``(..., D)``, ``(..., D)``."""
+        return F.normalize(z, dim=-1)
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``(n, D)`` on the CPU, whatever the device, so that a seed means one thing."""
         return F.normalize(torch.randn(n, self.dim, generator=generator), dim=-1)
