@@ -194,7 +194,8 @@ def test_other_settings_are_refused_and_nothing_changes(
 
 
 def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, blank = tmp_path / "out", tmp_path / "blank.txt"
+    blank.write_text("\n \n", encoding="utf-8")
     requests: list[tuple[list[str], dict[str, Any], str]] = [
         ([], {}, "no recipe"),
         (["vae", "vae"], {}, "twice"),
@@ -203,6 +204,9 @@ def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) 
         (["vae"], {"overrides": ["training.epochs=3"]}, "training"),
         (["vae"], {"overrides": ["name=a/b"]}, "name of a folder"),
         (["vae"], {"validation": tmp_path / "absent.txt"}, "does not exist"),
+        (["vae"], {"validation": blank}, "blank.txt is empty"),
+        (["vae"], {"validation": [" "]}, "the validation data has no sentences"),
+        (["vae"], {"metrics": ["geomtry"]}, "did you mean 'geometry'"),
     ]
     for recipes, changes, line in requests:
         with pytest.raises(UserError, match=line):

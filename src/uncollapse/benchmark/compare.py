@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse import saving
-from uncollapse.benchmark.request import check_measurement
+from uncollapse.benchmark.request import check_measurement, require_sentences
 from uncollapse.benchmark.summary import Measurement, RunSummary, TestSentences, measure
 from uncollapse.config import Recipe
 from uncollapse.data.sources import Rows
@@ -129,6 +129,8 @@ def compare(
     given = {"train": train, "validation": validation, "test": test}
     wanted = Measurement(tuple(metrics), samples, label_column, generated)
     for recipe in plans.values():
+        for what, data in (("training", train), ("validation", validation), ("test", test)):
+            require_sentences(what, data, recipe.data.text_column)
         check_measurement(recipe, wanted, train, test, device)
     # in the form in which a file gives them back
     settings = {name: _fingerprint(data) for name, data in given.items()}

@@ -19,6 +19,21 @@ from uncollapse.loading import Data
 from uncollapse.model import Model
 
 
+def require_sentences(name: str, data: Data | None, text_column: str) -> None:
+    """Refuse data without a single sentence; ``name`` says what it is, e.g. ``training``.
+
+    Raises
+    ------
+    UserError
+    """
+    if data is None:
+        return
+    source = isinstance(data, str | Path)
+    texts = (text for text, _ in Rows(data, text_column)) if source else iter(data)
+    if not any(text.split() for text in texts):
+        raise UserError(f"the {name} data has no sentences")
+
+
 def check_measurement(
     recipe: Recipe, wanted: Measurement, train: Data, test: Data, device: str
 ) -> None:
