@@ -138,7 +138,6 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "yelp-labels": lambda: systems("yelp", *LABELS, *GROUPS),
         "yelp-shape": lambda: systems("yelp", *SHAPE),
         "ptb": lambda: systems("ptb", *FIRST),
-        "ptb-variants": lambda: systems("ptb", *VARIANTS),
     },
 }
 
