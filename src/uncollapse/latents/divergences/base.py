@@ -35,4 +35,4 @@ class Divergence(nn.Module, ABC):
 
     def critic_loss(self, inference: Inference, prior: Prior) -> Tensor:
         """What the critic lowers, per sentence, ``(B,)``; only asked of those that have one."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no critic")
