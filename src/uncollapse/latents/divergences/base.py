@@ -33,6 +33,6 @@ class Divergence(nn.Module, ABC):
     def forward(self, inference: Inference, prior: Prior) -> Tensor:
         """Nats per sentence, ``(B,)``, floors applied."""
 
-    def critic_loss(self, inference: Inference, prior: Prior) -> Tensor:
+    def critic_loss(self, inference: Inference, prior: Prior) -> Tensor:  # noqa: ARG002
         """What the critic lowers, per sentence, ``(B,)``; only asked of those that have one."""
         raise TypeError(f"{type(self).__name__} has no critic")
