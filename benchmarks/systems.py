@@ -11,21 +11,13 @@ kept, interrupted ones resumed. The figures go to ``benchmarks/results/systems-C
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import torch
+from protocol import Cut, environment, inputs_of, reproduce, write_results
 
-from uncollapse import __version__
-from uncollapse.benchmark.compare import IncompleteComparison, compare
-from uncollapse.recipes import load_recipe, recipe_to_yaml
+from uncollapse.recipes import load_recipe
 
-ROOT = Path(__file__).parents[1]
 RECIPES = (
     "lstm-lm",
     "autoencoder",
@@ -115,39 +107,6 @@ def reduced(name: str) -> list[str]:
     return changes
 
 
-def head(source: Path, count: int, folder: Path) -> Path:
-    """The first sentences of a file, as a file."""
-    target = folder / f"{count}-{source.parent.name}-{source.name}"
-    if not target.exists():
-        with source.open(encoding="utf-8") as lines:
-            text = "".join(line for _, line in zip(range(count), lines, strict=False))
-        target.write_text(text, encoding="utf-8")
-    return target
-
-
-def write_recipe(name: str, folder: Path) -> Path:
-    """The reduced recipe, every value spelled out."""
-    target = folder / f"{name}.yaml"
-    target.write_text(recipe_to_yaml(load_recipe(name, reduced(name))), encoding="utf-8")
-    return target
-
-
-def environment() -> dict[str, Any]:
-    """Where and with what the figures were made."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    )
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "uncollapse": __version__,
-        "commit": commit.stdout.strip(),
-        "torch": torch.__version__,
-        "hardware": gpu or f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
-        "threads": torch.get_num_threads(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
 def main() -> None:
     """Train and measure whatever is not measured yet."""
     parser = argparse.ArgumentParser(
@@ -160,48 +119,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--samples", type=int, default=50)
     given = parser.parse_args()
-    files = CORPORA[given.corpus][:3]
-    if given.corpora is None or not all((Path(given.corpora) / f).is_file() for f, _ in files):
-        parser.error(f"--corpora must name a folder with {', '.join(f for f, _ in files)}")
-    *_, metrics, label_column = CORPORA[given.corpus]
-    inputs = given.runs.with_name(f"{given.runs.name}-inputs")
-    inputs.mkdir(parents=True, exist_ok=True)
-    train, validation, test = (
-        head(Path(given.corpora) / file, count, inputs) for file, count in files
+    *cuts, metrics, label_column = CORPORA[given.corpus]
+    cuts = [Cut(*cut) for cut in cuts]
+    changes = {name: reduced(name) for name in given.recipes}
+    found = reproduce(
+        changes,
+        inputs_of(cuts, given.corpora, given.runs, parser.error),
+        given.runs,
+        metrics=metrics,
+        label_column=label_column,
+        seeds=given.seeds,
+        samples=given.samples,
+        generated=10_000,
     )
-    try:
-        result = compare(
-            [write_recipe(name, inputs) for name in given.recipes],
-            train,
-            test,
-            given.runs,
-            validation=validation,
-            seeds=given.seeds,
-            metrics=metrics,
-            label_column=label_column,
-            samples=given.samples,
-            say=lambda line: print(line, flush=True),
-        )
-    except IncompleteComparison as error:
-        result = error.comparison
-        print(error)
-    found = result.to_dict()
     protocol = {
         "command": f"python benchmarks/systems.py {given.corpus} --runs runs/{given.corpus}",
         "environment": environment(),
-        "files": {file: f"first {count:,} sentences" for file, count in files},
+        "files": {cut.file: f"first {cut.sentences:,} sentences" for cut in cuts},
         "epochs": EPOCHS,
-        "changes": {name: reduced(name) for name in given.recipes},
+        "changes": changes,
     }
-    target = ROOT / "benchmarks" / "results" / f"systems-{given.corpus}.json"
-    kept = {name: found[name] for name in ("data", "seeds", "samples", "systems", "failures")}
-    costs = [
-        {k: run[k] for k in ("name", "seed", "seconds", "parameters")} for run in found["runs"]
-    ]
-    target.write_text(
-        json.dumps({**protocol, **kept, "costs": costs}, indent=1, allow_nan=False) + "\n"
-    )
-    print(result.to_text())
+    write_results(f"systems-{given.corpus}", {**protocol, **found})
 
 
 if __name__ == "__main__":
