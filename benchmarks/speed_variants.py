@@ -269,7 +269,7 @@ def _part(corpus: Any, first: int, count: int) -> Any:
     from uncollapse.data.corpus import Corpus
 
     end = min(first + count, len(corpus))
-    return Corpus(corpus.tokens, corpus.offsets[first : end + 1], None, [], corpus.report)
+    return Corpus(corpus.tokens, corpus.offsets[first : end + 1], {}, corpus.report)
 
 
 def build_model(settings: Settings, *, trained: bool = False) -> Any:

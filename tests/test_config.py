@@ -107,7 +107,7 @@ def test_mistake_is_named_in_one_line(override: str, expected: list[str]) -> Non
         ("transformer-vae", "decoder.heads=0", ["decoder.heads"]),
         ("transformer-vae", "encoder.layers=0", ["encoder.layers"]),
         ("ivae", "latents.z.divergence.critic.steps=0", ["critic.steps"]),
-        ("ivae", "latents.z.readout=every", ["implicit", "every step"]),
+        ("ivae", "latents.z.readout=every", ["implicit", "readout: every"]),
         ("ivae", "training.select_on=elbo", ["select_on", "objective"]),
         ("ivae", "strategy.kind=aggressive", ["aggressive", "implicit"]),
         ("twr-vae", "latents.z.posterior.kind=point", ["point", "timestep-mean"]),

@@ -12,11 +12,14 @@ from uncollapse.data.tokenizer import BOS, EOS, PAD, Tokenizer
 from uncollapse.errors import UserError
 
 TOKENIZER = Tokenizer.train(["a b c d e"], "whitespace", None)
+CLASSES = {"third": ["0", "1", "2"], "fifth": ["1", "2", "3", "4"]}
 
 
 def corpus_of(lengths: list[int]) -> Corpus:
     texts = [" ".join("abcde"[(i + j) % 5] for j in range(n)) for i, n in enumerate(lengths)]
-    return Corpus.from_texts(texts, TOKENIZER, labels=[i % 3 for i in range(len(texts))])
+    numbers = range(len(texts))
+    labels = {"third": [i % 3 for i in numbers], "fifth": [i % 5 or None for i in numbers]}
+    return Corpus.from_texts(texts, TOKENIZER, labels=labels, classes=CLASSES)
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -33,11 +36,12 @@ def check_content(batch: Batch, corpus: Corpus) -> None:
         assert batch.lengths[row] == n + 2
         assert batch.mask[row].sum() == n + 2
         assert batch.target_mask[row].sum() == n + 1
-        assert batch.labels is not None
-        assert batch.labels[row] == i % 3
+        assert batch.labels["third"][row] == i % 3
+        assert batch.labels["fifth"][row] == i % 5 - 1  # the labels 1 to 4; 0 has none
         longest = max(longest, n + 2)
     assert batch.tokens.shape[1] == longest
-    assert batch.tokens.dtype == batch.lengths.dtype == batch.index.dtype == torch.int64
+    tensors = (batch.tokens, batch.lengths, batch.index, *batch.labels.values())
+    assert {part.dtype for part in tensors} == {torch.int64}
 
 
 lengths_lists = st.lists(st.integers(1, 12), min_size=1, max_size=120)
@@ -80,6 +84,8 @@ def test_ranks_share_the_global_batches(
     for parts in zip(*ranks, strict=True):
         assert {part.total for part in parts} == {sum(part.size for part in parts)}
         assert all(part.size >= 1 for part in parts)
+        for part in parts:
+            check_content(part, corpus)
         together.append([i for part in parts for i in part.index.tolist()])
     single = BucketedBatches(corpus, batch_size, pool=pool)
     alone = [batch.index.tolist() for batch in single.epoch(1, start)]
@@ -196,12 +202,22 @@ def test_properties_and_device() -> None:
     assert torch.equal(batch.targets, batch.tokens[:, 1:])
     moved = batch.to("meta")
     assert moved.tokens.is_meta
-    assert moved.labels is not None
-    assert moved.labels.is_meta
+    assert list(moved.labels) == ["third", "fifth"]
+    assert all(ids.is_meta for ids in moved.labels.values())
     assert moved.total == 2
     (unlabelled,) = sequential_batches(Corpus.from_texts(["a b"], TOKENIZER), 4)
-    assert unlabelled.labels is None
-    assert unlabelled.to("cpu").labels is None
+    assert unlabelled.labels == unlabelled.to("cpu").labels == {}
+
+
+def test_a_batch_repeated_is_itself_one_after_the_other() -> None:
+    corpus = corpus_of([3, 1, 5])
+    (batch,) = BucketedBatches(corpus, 4).epoch(0)
+    thrice = batch.repeat(3)
+    check_content(thrice, corpus)
+    assert thrice.index.tolist() == 3 * batch.index.tolist()
+    assert torch.equal(thrice.tokens, torch.cat(3 * [batch.tokens]))
+    assert (thrice.size, thrice.total) == (9, 3)
+    assert equal(batch.repeat(1), batch)
 
 
 @pytest.mark.parametrize(

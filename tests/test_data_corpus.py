@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uncollapse.data import corpus as module
+from uncollapse.data import cache as module
 from uncollapse.data import encoding
-from uncollapse.data.corpus import Corpus, CorpusReport, default_cache
+from uncollapse.data.cache import default_cache
+from uncollapse.data.corpus import Corpus, CorpusReport
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.errors import RunError, UserError
 
@@ -31,7 +32,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def build(source: Path, **options) -> Corpus:
-    options = {"label_column": "label", "cache": source.parent / "cache", **options}
+    options = {"label_columns": {"label": None}, "cache": source.parent / "cache", **options}
     return Corpus.build(source, TOKENIZER, **options)
 
 
@@ -40,17 +41,19 @@ def entries(source: Path) -> list[Path]:
 
 
 def same(a: Corpus, b: Corpus) -> bool:
-    arrays = ((a.tokens, b.tokens), (a.offsets, b.offsets), (a.labels, b.labels))
-    equal = all(np.array_equal(x, y) if x is not None else y is None for x, y in arrays)
-    return equal and a.label_names == b.label_names and a.report == b.report
+    arrays = [(a.tokens, b.tokens), (a.offsets, b.offsets)]
+    arrays += [(a.columns[name].ids, b.columns[name].ids) for name in a.columns]
+    equal = all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in arrays)
+    names = [[(name, column.names) for name, column in c.columns.items()] for c in (a, b)]
+    return equal and names[0] == names[1] and a.report == b.report
 
 
 def test_built_and_in_memory_are_the_same(source: Path) -> None:
     on_disk = build(source, max_length=4)
-    in_memory = Corpus.from_texts(TEXTS, TOKENIZER, labels=LABELS, max_length=4)
+    in_memory = Corpus.from_texts(TEXTS, TOKENIZER, labels={"label": LABELS}, max_length=4)
     assert same(on_disk, in_memory)
     assert same(on_disk, build(source, max_length=4))
-    expected = CorpusReport(sentences=3, tokens=11, empty=2, cut=1, unknown=2, missing_labels=1)
+    expected = CorpusReport(sentences=3, tokens=11, empty=2, cut=1, unknown=2)
     assert on_disk.report == expected
     assert len(on_disk) == 3
     assert on_disk.lengths.tolist() == [3, 4, 4]
@@ -64,9 +67,9 @@ def test_built_and_in_memory_are_the_same(source: Path) -> None:
 
 
 def test_the_report_says_everything(source: Path) -> None:
-    assert build(source, max_length=4).report.summary() == (
+    assert build(source, max_length=4).summary() == (
         "3 sentences, 11 tokens (18.18 % unknown); 2 empty rows dropped; "
-        "1 sentences cut to the maximum length; 1 without a label"
+        "1 sentences cut to the maximum length; label: 2 of 3 labelled, 2 classes"
     )
 
 
@@ -97,7 +100,8 @@ def test_many_chunks(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_label_names() -> None:
     def names(labels: list, label_names: list[str] | None = None) -> tuple[list[str], list[int]]:
         texts = ["a"] * len(labels)
-        corpus = Corpus.from_texts(texts, TOKENIZER, labels=labels, label_names=label_names)
+        classes = None if label_names is None else {"label": label_names}
+        corpus = Corpus.from_texts(texts, TOKENIZER, labels={"label": labels}, classes=classes)
         assert corpus.labels is not None
         return corpus.label_names, corpus.labels.tolist()
 
@@ -105,7 +109,7 @@ def test_label_names() -> None:
     assert names([10, 9, 2]) == (["2", "9", "10"], [2, 1, 0])
     assert names(["b", "a"]) == (["a", "b"], [1, 0])
     assert names(["b", "a"], ["b", "c", "a"]) == (["b", "c", "a"], [0, 2])
-    with pytest.raises(UserError, match="unknown label 'negativ'; did you mean 'negative'"):
+    with pytest.raises(UserError, match="row 1: unknown class in column 'label': 'negativ'; did"):
         names(["negativ"], ["positive", "negative"])
     with pytest.raises(UserError, match="must differ"):
         names(["a"], ["a", "a"])
@@ -114,10 +118,10 @@ def test_label_names() -> None:
 def test_bad_arguments(source: Path) -> None:
     with pytest.raises(UserError, match="max_length"):
         build(source, max_length=0)
-    with pytest.raises(UserError, match="1 texts, but 2 labels"):
-        Corpus.from_texts(["a"], TOKENIZER, labels=[0, 1])
-    with pytest.raises(UserError, match="unknown label 'pos'"):
-        build(source, label_names=["neg"])
+    with pytest.raises(UserError, match="1 texts, but 2 labels 'label'"):
+        Corpus.from_texts(["a"], TOKENIZER, labels={"label": [0, 1]})
+    with pytest.raises(UserError, match=r"a\.jsonl, row 1: unknown class in column 'label': 'pos'"):
+        build(source, label_columns={"label": ["neg"]})
     assert entries(source) == []
 
 
@@ -135,8 +139,8 @@ def test_the_key_is_the_content(source: Path) -> None:
     build(source.with_name("b.jsonl"))
     assert entries(source) == [entry]
     build(source.with_name("b.jsonl"), max_length=2)
-    build(source.with_name("b.jsonl"), label_column=None)
-    build(source.with_name("b.jsonl"), label_names=["pos", "neg"])
+    build(source.with_name("b.jsonl"), label_columns=None)
+    build(source.with_name("b.jsonl"), label_columns={"label": ["pos", "neg"]})
     source.write_text('{"text": "a", "label": 1}')
     build(source)
     other = Tokenizer.train(["a"], "whitespace", None)
@@ -171,7 +175,7 @@ def replace_by_file(entry: Path) -> None:
 DAMAGES = {
     "cut": cut_file,
     "flipped bit": flip_bit,
-    "missing array": lambda entry: (entry / "labels.bin").unlink(),
+    "missing array": lambda entry: (entry / "labels-0.bin").unlink(),
     "missing manifest": lambda entry: (entry / "manifest.json").unlink(),
     "empty manifest": lambda entry: (entry / "manifest.json").write_text("{}"),
     "broken manifest": lambda entry: (entry / "manifest.json").write_text('{"arrays'),
@@ -183,7 +187,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damage_is_found_and_built_anew(source: Path, damage) -> None:
     whole = build(source)
-    expected = Corpus.from_texts(TEXTS, TOKENIZER, labels=LABELS)
+    expected = Corpus.from_texts(TEXTS, TOKENIZER, labels={"label": LABELS})
     (entry,) = entries(source)
     damage(entry)
     assert same(build(source), expected)
@@ -296,12 +300,13 @@ def test_where_the_cache_is(source: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_selection_keeps_rows_labels_and_counts() -> None:
     texts = ["a b c", "b", "c c", "a z"]
     tokenizer = Tokenizer.train(texts[:3], "whitespace", None)
-    corpus = Corpus.from_texts(texts, tokenizer, labels=["x", None, "y", "x"])
+    labels = {"label": ["x", None, "y", "x"]}
+    corpus = Corpus.from_texts(texts, tokenizer, labels=labels)
     part = corpus.select(np.array([3, 1]))
     assert [tokenizer.decode(part.sentence(i)) for i in range(2)] == ["a <unk>", "b"]
     assert part.label_ids is not None
     assert part.label_ids.tolist() == [0, -1]
-    assert (part.report.tokens, part.report.unknown, part.report.missing_labels) == (3, 1, 1)
+    assert (part.report.tokens, part.report.unknown) == (3, 1)
 
 
 def test_held_out_sentences_are_the_same_each_time_and_are_not_trained_on() -> None:

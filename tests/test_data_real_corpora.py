@@ -49,14 +49,15 @@ def tokenizer_of(path: Path) -> Tokenizer:
 def test_published_counts(name: str, tmp_path: Path) -> None:
     path = corpus_file(name)
     sentences, tokens, words = FILES[name]
-    label_column = "label" if "yelp" in name else None
+    columns = {"label": None} if "yelp" in name else {}
     tokenizer = tokenizer_of(path)
-    corpus = Corpus.build(path, tokenizer, label_column=label_column, cache=tmp_path)
+    corpus = Corpus.build(path, tokenizer, label_columns=columns, cache=tmp_path)
     assert (corpus.report.sentences, corpus.report.tokens) == (sentences, tokens)
-    assert corpus.report.empty == corpus.report.cut == corpus.report.missing_labels == 0
+    assert corpus.report.empty == corpus.report.cut == 0
+    assert all(column.labelled == sentences for column in corpus.columns.values())
     # The unknown word is one of the distinct words wherever a text spells it out.
     assert len(tokenizer) == 4 + words - (corpus.report.unknown > 0)
-    assert corpus.label_names == (["0", "1"] if label_column else [])
+    assert corpus.label_names == (["0", "1"] if columns else [])
     for i, (text, _) in enumerate(read_rows(path)):
         if i % 97 == 0:
             assert tokenizer.decode(corpus.sentence(i)) == text

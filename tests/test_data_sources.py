@@ -36,17 +36,22 @@ def parquet(folder: Path, columns: dict) -> Path:
 
 def test_text(tmp_path: Path) -> None:
     path = write(tmp_path, "a.txt", "\ufeffone two\r\n\nthr\0ee é\n last")
-    expected = [("one two", None), ("", None), ("thr\0ee é", None), (" last", None)]
+    expected = [("one two", ()), ("", ()), ("thr\0ee é", ()), (" last", ())]
     assert list(read_rows(path)) == expected
     assert list(read_rows(str(path))) == expected
 
 
 def test_csv(tmp_path: Path) -> None:
     content = '\ufefftext,n,label\r\n"a, ""b""\nc",1,pos\r\nd,2,\r\n\r\n"",3,neg\n'
-    rows = Rows(write(tmp_path, "a.csv", content), "text", "label")
-    assert list(rows) == [('a, "b"\nc', "pos"), ("d", None), ("", None), ("", "neg")]
+    rows = Rows(write(tmp_path, "a.csv", content), "text", ["label"])
+    assert list(rows) == [
+        ('a, "b"\nc', ("pos",)),
+        ("d", (None,)),
+        ("", (None,)),
+        ("", ("neg",)),
+    ]
     assert rows.columns == ["text", "n", "label"]
-    assert next(read_rows(tmp_path / "a.csv", "n")) == ("1", None)
+    assert next(read_rows(tmp_path / "a.csv", "n")) == ("1", ())
 
 
 def test_a_long_csv_field(tmp_path: Path) -> None:
@@ -60,20 +65,23 @@ def test_a_long_csv_field(tmp_path: Path) -> None:
 )
 def test_labels_become_names(value, name: str | None, tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", json.dumps({"text": "a", "label": value}))
-    assert list(read_rows(path, label_column="label")) == [("a", name)]
+    assert list(read_rows(path, label_columns=["label"])) == [("a", (name,))]
 
 
 def test_jsonl_labels_may_have_gaps(tmp_path: Path) -> None:
     lines = ['{"text": "a"}', '{"text": "b", "label": 1}', '{"text": "c", "label": NaN}', ""]
     path = write(tmp_path, "a.jsonl", "\n".join(lines) + "\n\n")
-    rows = Rows(path, label_column="label")
-    assert list(rows) == [("a", None), ("b", "1"), ("c", None), ("", None), ("", None)]
+    rows = Rows(path, label_columns=["label"])
+    labels = {"a": None, "b": "1", "c": None}
+    expected = [*((text, (label,)) for text, label in labels.items()), ("", (None,)), ("", (None,))]
+    assert list(rows) == expected
     assert rows.columns == ["text", "label"]
 
 
 def test_parquet(tmp_path: Path) -> None:
     path = parquet(tmp_path, {"text": ["a", "b", ""], "label": [0.0, float("nan"), None]})
-    assert list(read_rows(path, label_column="label")) == [("a", "0"), ("b", None), ("", None)]
+    expected = [("a", ("0",)), ("b", (None,)), ("", (None,))]
+    assert list(read_rows(path, label_columns=["label"])) == expected
     fails(path, "no column 'txt'; did you mean 'text'? (columns: text, label)", text_column="txt")
 
 
@@ -90,7 +98,7 @@ lines_of_text = st.text(st.characters(exclude_categories=["Cs"], exclude_charact
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     lines = [*lines, "end"]
     folder = tmp_path_factory.mktemp("any")
-    expected = [(line, None) for line in lines]
+    expected = [(line, ()) for line in lines]
     assert list(read_rows(write(folder, "a.txt", "\n".join(lines)))) == expected
     objects = "\n".join(json.dumps({"text": line}) for line in lines)
     assert list(read_rows(write(folder, "a.jsonl", objects))) == expected
@@ -127,14 +135,14 @@ def test_bad_text(tmp_path: Path) -> None:
         write(tmp_path, "a.txt", long), "a.txt, line 2: the line is longer than the limit of 1 MB"
     )
     assert len(list(read_rows(write(tmp_path, "a.txt", (MAX_LINE_BYTES - 1) * "x" + "\n")))) == 1
-    fails(tmp_path / "a.txt", "a .txt file has no columns", label_column="label")
+    fails(tmp_path / "a.txt", "a .txt file has no columns", label_columns=["label"])
 
 
 def test_bad_csv(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "sentence,label\na,b\n")
     fails(path, "no column 'text' (columns: sentence, label)")
     hint = "no column 'lable'; did you mean 'label'?"
-    fails(path, hint, text_column="sentence", label_column="lable")
+    fails(path, hint, text_column="sentence", label_columns=["lable"])
     fails(
         write(tmp_path, "a.csv", "text,label\na,b\nc\n"), "line 3: 1 fields, but the header has 2"
     )
@@ -156,12 +164,12 @@ def test_bad_csv(tmp_path: Path) -> None:
 )
 def test_bad_jsonl(line: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "a", "label": 1}\n' + line + "\n")
-    fails(path, message, label_column="label")
+    fails(path, message, label_columns=["label"])
 
 
 def test_a_jsonl_label_that_is_nowhere(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "a", "label": 1}\n')
-    fails(path, "no column 'lable'; did you mean 'label'?", label_column="lable")
+    fails(path, "no column 'lable'; did you mean 'label'?", label_columns=["lable"])
 
 
 def test_errors_come_late_and_rows_stream(tmp_path: Path) -> None:
@@ -183,9 +191,9 @@ def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         return iter([{"text": "a", "label": 1}, {"text": "b", "label": None}])
 
     fake_hub(monkeypatch, load)
-    rows = Rows("owner/some-data:test", label_column="label")
+    rows = Rows("owner/some-data:test", label_columns=["label"])
     assert rows.format == "hub"
-    assert list(rows) == [("a", "1"), ("b", None)]
+    assert list(rows) == [("a", ("1",)), ("b", (None,))]
     list(read_rows("some_data"))
     assert asked == [("owner/some-data", "test", True), ("some_data", "train", True)]
     fails("some_data", "no column 'txt'; did you mean 'text'?", text_column="txt")

@@ -99,7 +99,7 @@ def test_all_sentences_together_have_probability_one(variant: str, path: str) ->
     others = [word for word in range(7) if word != EOS]
     finished = make_batch([s for n in range(length) for s in product(others, repeat=n)])
     begun = make_batch(list(product(others, repeat=length)))
-    begun = Batch(begun.tokens, begun.lengths - 1, begun.index, None, begun.total)  # no </s>
+    begun = Batch(begun.tokens, begun.lengths - 1, begun.index, {}, begun.total)  # no </s>
     masses = []
     for batch in (finished, begun):
         if path == "training":

@@ -196,5 +196,6 @@ def test_units_of_a_sphere_are_active_in_its_own_measure() -> None:
     assert active_units(means).value == 0
     assert active_units(means, UniformSphere(dim).deviation).value == dim
     assert active_units(0 * means, UniformSphere(dim).deviation).value == 0
+    assert UniformSphere(dim).deviation.tolist() == pytest.approx([dim**-0.5] * dim)
     drawn = UniformSphere(dim).sample(20_000, torch.Generator().manual_seed(0))
-    assert float(drawn.std(0).mean()) == pytest.approx(UniformSphere(dim).deviation, rel=0.01)
+    assert float(drawn.std(0).mean()) == pytest.approx(dim**-0.5, rel=0.01)

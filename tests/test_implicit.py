@@ -8,7 +8,7 @@ import torch
 from helpers import SENTENCES, make_batch, random_sentences, small_model
 from torch import nn
 
-from uncollapse.config import DualConfig, StandardNormalConfig
+from uncollapse.config import DualConfig, LatentConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
@@ -120,7 +120,7 @@ def trained_dual(q: DiagonalGaussian, steps: int = 1500) -> tuple[float, float]:
     rows, dim = q.mean.shape
     torch.manual_seed(0)
     divergence = DualDivergence(DualConfig(kind="dual", hidden_dim=32), rows, dim)
-    prior, features = build_prior(StandardNormalConfig(), dim), torch.eye(rows)
+    prior, features = build_prior(LatentConfig(dim=dim)), torch.eye(rows)
     optimizer = torch.optim.Adam(divergence.parameters(), 3e-3)
     many = q.map(lambda values: values.repeat(64, 1))
     for _ in range(steps):
@@ -159,7 +159,7 @@ def test_what_is_learned_starts_at_a_bound_that_nothing_was_learned_for() -> Non
         nn.init.zeros_(part[-1].bias)
     found = divergence(
         Inference(DiagonalGaussian(torch.randn(5, 3), torch.zeros(5, 3)), torch.randn(5, 4)),
-        build_prior(StandardNormalConfig(), 3),
+        build_prior(LatentConfig(dim=3)),
     )
     assert torch.equal(found, torch.zeros(5))
 

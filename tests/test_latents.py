@@ -16,7 +16,7 @@ from uncollapse.config import (
     FreeBitsConfig,
     GaussianPosteriorConfig,
     KLConfig,
-    StandardNormalConfig,
+    LatentConfig,
     TimestepMeanConfig,
 )
 from uncollapse.distributions.gaussian import DiagonalGaussian
@@ -30,7 +30,7 @@ from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
 from uncollapse.latents.posteriors.gaussian import GaussianPosterior, committed, variance_limits
 from uncollapse.latents.priors import build_prior
 
-PRIOR = build_prior(StandardNormalConfig(), 3)
+PRIOR = build_prior(LatentConfig(dim=3))
 NO_FEATURES = torch.empty(0)
 means = st.lists(st.floats(-20, 20), min_size=3, max_size=3).map(torch.tensor).map(Tensor.double)
 log_variances = (
@@ -366,7 +366,7 @@ def test_free_bits_have_the_gradient_of_the_official_mask(per: str, nats: float,
     mean, log_variance = torch.randn(2, 5, 4, requires_grad=True).unbind()
     q = DiagonalGaussian(mean, log_variance)
     config = KLConfig(floor=FreeBitsConfig.model_validate({"per": per, "nats": nats}))
-    prior = build_prior(StandardNormalConfig(), 4)
+    prior = build_prior(LatentConfig(dim=4))
     found = build_divergence(config, 1, 4)(Inference(q, NO_FEATURES), prior)
     kl = q.kl_standard()
     if per == "dimension":

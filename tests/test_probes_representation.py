@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import cast
 
@@ -59,7 +59,14 @@ def reviews(count: int, seed: int = 0, missing: float = 0.0, classes: int = 3) -
         words.insert(random.integers(len(words) + 1), name)
         texts.append(" ".join(words))
         labels.append(None if random.random() < missing else name)
-    return Corpus.from_texts(texts, tokenizer(), labels=labels, label_names=CLASSES)
+    return labelled(texts, labels, CLASSES)
+
+
+def labelled(
+    texts: list[str], labels: Sequence[str | None], classes: list[str] | None = None
+) -> Corpus:
+    known = None if classes is None else {"label": classes}
+    return Corpus.from_texts(texts, tokenizer(), labels={"label": labels}, classes=known)
 
 
 class Reader(nn.Module):
@@ -228,7 +235,7 @@ def test_held_out_sentences_are_of_every_class_and_leave_a_lone_one() -> None:
 def test_a_lone_sentence_of_a_class_can_be_drawn() -> None:
     labels = ["bad"] * 150 + ["good"]
     texts = [f"{name} one" for name in labels]
-    train = Corpus.from_texts(texts, tokenizer(), labels=labels)
+    train = labelled(texts, labels)
     found = representation_probes(reader("class"), train, reviews(30, 1), metrics=FEW[:2])
     assert all(metric.value is not None for metric in found.values())
 
@@ -254,11 +261,11 @@ def test_classes_are_matched_by_name() -> None:
     assert test.labels is not None
     names = [CLASSES[label] for label in test.labels]
     texts = [tokenizer().decode(test.sentence(i)) for i in range(len(test))]
-    turned = Corpus.from_texts(texts, tokenizer(), labels=names, label_names=CLASSES[::-1])
+    turned = labelled(texts, names, CLASSES[::-1])
     found = representation_probes(reader("class"), reviews(120), turned, metrics=FEW)
     assert all(metric.value == pytest.approx(1) for metric in found.values())
     unknown = [name.replace("fair", "new") for name in names]
-    strange = Corpus.from_texts(texts, tokenizer(), labels=unknown)
+    strange = labelled(texts, unknown)
     found = representation_probes(reader("class"), reviews(120), strange, metrics=FEW[:2])
     right = 1 - names.count("fair") / 100
     assert [metric.value for metric in found.values()] == pytest.approx([right, right])
@@ -306,7 +313,7 @@ def test_number_of_clusters() -> None:
 
 def test_labels_that_are_missing_are_named() -> None:
     plain = Corpus.from_texts(["one two", "two"], tokenizer())
-    blank = Corpus.from_texts(["one", "two"], tokenizer(), labels=[None, None])
+    blank = labelled(["one", "two"], [None, None])
     single = reviews(200, classes=1)
     good = reviews(200)
     for train, test, message in (
@@ -446,7 +453,7 @@ def test_bilstm_classes_are_matched_by_name() -> None:
     names = [CLASSES[label] for label in cast(np.ndarray, other.labels)]
     texts = [tokenizer().decode(other.sentence(i)) for i in range(len(other))]
     unknown = [name.replace("fair", "new") for name in names]
-    validation = Corpus.from_texts(texts, tokenizer(), labels=unknown)
+    validation = labelled(texts, unknown)
     found = train_classifier(train, validation, len(tokenizer()), epochs=8)
     assert classifier_accuracy(found, other).value == 1
     right = 1 - names.count("fair") / 60

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 from helpers import SENTENCES, VOCABULARY, make_batch, random_sentences, small_model, small_recipe
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_model
 
 from uncollapse.config import ConstantScheduleConfig, RecurrentEncoderConfig
+from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.decoders.generation import generate
 from uncollapse.errors import UserError
 from uncollapse.latents import Inference
 from uncollapse.latents.priors import Prior
-from uncollapse.model import Model, Terms
+from uncollapse.model import Model
 from uncollapse.objectives import Objective, Progress
 from uncollapse.recipes import (
     explain_recipe,
@@ -28,6 +29,7 @@ from uncollapse.recipes import (
     recipe_source,
     recipe_to_yaml,
 )
+from uncollapse.terms import Terms
 
 # fmt: off
 CONTRACT = [
@@ -39,6 +41,11 @@ CONTRACT = [
     "vmf-vae", "skip-vae", "cnn-vae", "sa-vae", "lagging-vae", "wae-rnf", "ivae", "ivae-mi",
     "pretrained-free-bits-vae", "pretrained-cyclical-vae", "pretrained-delta-vae",
     "pretrained-vmf-vae", "pretrained-bn-vae", "transformer-vae", "transformer-bn-vae",
+]
+MIXTURES = [
+    "gm-vae", "gm-vae-mi", "gm-vae-aggressive", "gm-vae-beta", "gm-vae-free-bits",
+    "dgm-vae", "dgm-vae-mi", "dbm-vae", "gamma-mixture-vae", "cm-vae", "dcm-vae",
+    "di-vae", "discrete-vae", "discrete-autoencoder", "supervised-dvae", "semi-vae", "semi-vae-mi",
 ]
 # fmt: on
 
@@ -71,6 +78,11 @@ def test_recipe_survives_writing_and_reading(name: str, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe_to_yaml(recipe), encoding="utf-8")
     assert load_recipe(file) == recipe
+
+
+def test_recipes_of_mixtures_and_codes_are_there() -> None:
+    assert set(MIXTURES) <= set(recipe_names())
+    assert not set(MIXTURES) & set(CONTRACT)
 
 
 def test_summaries_are_different() -> None:
@@ -111,7 +123,18 @@ def flatten(terms: Terms) -> dict[str, torch.Tensor]:
     found = {"reconstruction": terms.reconstruction, "tokens": terms.tokens}
     found |= {f"divergence {name}": value for name, value in terms.divergence.items()}
     found |= {f"kl {name}": value for name, value in terms.kl.items()}
+    found |= {f"variable {name}": value for name, value in terms.variables.items()}
+    found |= {f"supervision {name}": value for name, value in terms.extra.items()}
+    for name, parts in terms.mixtures.items():
+        found |= {f"{part} {name}": value for part, value in vars(parts).items()}
     return found | {f"mean {name}": q.mean for name, q in terms.posteriors.items()}
+
+
+def batch_of(sentences: list[list[int]], first: int = 0, width: int = 0) -> Batch:
+    """With labels of every column that a packaged recipe learns from."""
+    rows = range(first, first + len(sentences))
+    labels = {"emotion": [row % 4 - 1 for row in rows], "act": [row % 2 for row in rows]}
+    return make_batch(sentences, width=width, labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +147,15 @@ def test_no_term_knows_the_neighbours_length(name: str, directions: int) -> None
         for module in (model.encoder, model.decoder):
             if module is not None:  # a real vector at <pad>: it must not matter
                 module.embedding.weight[PAD] = 3.0
-    together = flatten(terms_at_fixed_noise(model, make_batch(SENTENCES, width=14)))
+    together = flatten(terms_at_fixed_noise(model, batch_of(SENTENCES, width=14)))
     of_the_batch = {
         f"divergence {key}"
         for key, latent in load_recipe(name).latents.items()
-        if latent.divergence.kind == "mmd"
+        if latent.divergence.kind in ("mmd", "aggregated-kl")
+        or getattr(latent.divergence, "mutual_information", False)
     }
     for row, sentence in enumerate(SENTENCES):
-        alone = flatten(terms_at_fixed_noise(model, make_batch([sentence]), [row]))
+        alone = flatten(terms_at_fixed_noise(model, batch_of([sentence], row), [row]))
         assert alone.keys() == together.keys()
         for term, value in alone.items():
             if term in of_the_batch:
@@ -172,11 +196,10 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
     recipe = small_recipe(name)
     model = small_model(name).train()
     objective = Objective(recipe.objective)
-    batch = make_batch(random_sentences(8))
+    batch = batch_of(random_sentences(8))
     kinds = {latent.posterior.kind for latent in recipe.latents.values()}
     assert model.has_likelihood == ("point" not in kinds)
     assert model.has_density == (not kinds & {"point", "implicit"})
-    assert model.latent_dim == 4 * len(recipe.latents)
 
     # a step of gradient descent moves every parameter, of every player, and lowers the loss
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
@@ -197,10 +220,10 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
         assert loss_of(model, objective, batch, progress) < loss
 
     # a round trip through a file moves nothing
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    save_model(model, str(tmp_path / "model.safetensors"))
     torch.manual_seed(99)
     copy = Model(recipe, VOCABULARY)
-    copy.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    load_model(copy, str(tmp_path / "model.safetensors"))
     model.eval(), copy.eval()
     for one, other in zip(
         flatten(terms_at_fixed_noise(model, batch)).values(),
@@ -221,7 +244,7 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
     assert (posterior is None) == (not recipe.latents)
     if posterior is not None:
         assert z is not None
-        assert z.shape == (5, 4)
+        assert z.shape == (5, model.latent_dim)
         assert model.log_prior(z).shape == (5,)
         assert len(generate(model.decoder, posterior.mean, max_length=6)) == 8
 
@@ -229,7 +252,9 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
 @every_recipe
 def test_mixed_precision_is_finite_and_close(name: str) -> None:
     model, objective = small_model(name), Objective(small_recipe(name).objective)
-    batch = make_batch(random_sentences(8))
+    # codes pass no gradient on, but what stands for them in training does
+    model.train(any(latent.is_discrete for latent in model.latents.values()))
+    batch = batch_of(random_sentences(8))
     exact = loss_of(model, objective, batch, Progress(500, 100))
     exact.backward()
     gradients = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
@@ -251,7 +276,7 @@ def test_mixed_precision_is_finite_and_close(name: str) -> None:
 def test_densities_are_computed_in_full_precision(name: str) -> None:
     model = small_model(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = model(make_batch(SENTENCES))
+        terms = model(batch_of(SENTENCES))
     for term, value in flatten(terms).items():
         if term != "tokens":
             assert value.dtype == torch.float32, term

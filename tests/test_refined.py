@@ -10,7 +10,7 @@ import torch
 from helpers import SENTENCES, make_batch, small_model
 from torch import Tensor
 
-from uncollapse.config import RefinedPosteriorConfig, StandardNormalConfig
+from uncollapse.config import LatentConfig, RefinedPosteriorConfig
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import UserError
 from uncollapse.latents.posteriors.refined import RefinedPosterior
@@ -18,7 +18,7 @@ from uncollapse.latents.priors import build_prior
 from uncollapse.recipes import load_recipe
 
 DIM, ROWS = 3, 5
-PRIOR = build_prior(StandardNormalConfig(), DIM)
+PRIOR = build_prior(LatentConfig(dim=DIM))
 
 
 def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,5 +158,5 @@ def test_decoder_and_encoder_learn_through_the_descent() -> None:
 
 
 def test_refined_needs_a_readout_of_the_whole_sentence() -> None:
-    with pytest.raises(UserError, match="posterior refined cannot have one at every step"):
+    with pytest.raises(UserError, match="posterior refined is one a sentence"):
         load_recipe("sa-vae", ["latents.z.readout=every"])

@@ -25,6 +25,7 @@ from uncollapse.plots import (
 from uncollapse.plots.latent_space import project
 from uncollapse.report.comparison import Comparison, Failure
 from uncollapse.report.page import comparison_page
+from uncollapse.report.sweep import Sweep
 from uncollapse.report.table import DASH, build_table
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -174,6 +175,84 @@ def test_pictures_have_equal_limits_and_a_system_without_prior_its_own() -> None
     assert "its own scale" in pictures[2]
     assert "1σ" in pictures[0]
     assert "1σ" not in pictures[2]
+
+
+# --- a sweep ------------------------------------------------------------------------------
+
+
+def swept(*metrics: str, values: tuple[str, ...] = ("0", "0.5")) -> Comparison:
+    """gm-vae for some values of beta, and a language model, which has none."""
+    systems = {value: f"gm-vae, beta={value}" for value in values}
+    runs = [
+        summary(name, metrics={metric_: metric(100.0 - 9 * number) for metric_ in metrics})
+        for number, name in enumerate(systems.values())
+    ]
+    sweep = Sweep("latents.z.divergence.beta", {"gm-vae": systems})
+    return comparison(language_model(), *runs, sweep=sweep)
+
+
+def test_a_sweep_is_told_and_drawn(tmp_path: Path) -> None:
+    found = swept("nll", "bleu")
+    found.write(tmp_path)
+    assert found.title == "lstm-lm and gm-vae over beta"
+    line = "latents.z.divergence.beta = 0, 0.5 in gm-vae"
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "3 systems, seed 0" in text
+    assert f"<dd>{line}</dd>" in text
+    assert "The trade-off over beta</h2>" in text
+    assert Page(text).open == []
+    assert f"- sweep: {line}" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert found.to_dict()["sweep"] == {
+        "key": "latents.z.divergence.beta",
+        "systems": {"gm-vae": {"0": "gm-vae, beta=0", "0.5": "gm-vae, beta=0.5"}},
+    }
+    picture = (tmp_path / "sweep.svg").read_text(encoding="utf-8")
+    assert picture.startswith("<svg ")
+    assert 'xmlns="http://www.w3.org/2000/svg"' in picture
+
+
+def test_a_sweep_without_two_figures_is_not_drawn(tmp_path: Path) -> None:
+    found = swept("kl")
+    found.write(tmp_path)
+    assert not (tmp_path / "sweep.svg").exists()
+    assert "No system has both figures" in comparison_page(found)
+    comparison(summary("vae")).write(tmp_path)
+    assert not (tmp_path / "sweep.svg").exists()
+    assert "trade-off" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+# --- mixtures and codes -------------------------------------------------------------------
+
+
+def test_mixtures_and_clusters_have_tables_of_their_own() -> None:
+    code = {"nll": metric(99.0), "mi_c": metric(0.9), "kl_c": metric(1.1)}
+    mixture = {
+        name: metric(2.0, unit="nats/sentence")
+        for name in (
+            "nll", "cluster_ami", "mi_c_mean", "mi_c", "variance", "dispersion", "kl_z_mixture",
+            "kl_z_average", "kl_c", "accuracy_dialog_act", "cluster_purity", "accuracy_100",
+        )
+    }  # fmt: skip
+    found = comparison(summary("dvae", metrics=code), summary("gm-vae", metrics=mixture))
+    headings = {
+        group: [column.heading for column in table.columns] for group, table in found.tables.items()
+    }
+    assert headings == {
+        "standard": ["NLL"],
+        "mixtures": [
+            "KL(c)", "KL(z) avg.", "KL(z) mix.", "L_d", "Var", "L_mi", "L_mi / var.",
+            "accuracy (dialog_act)",
+        ],
+        "representation": ["accuracy 100"],
+        "clusters": ["purity", "AMI"],
+    }  # fmt: skip
+    row = found.tables["mixtures"].rows[0]
+    assert [cell.value for cell in row.cells] == [1.1, None, None, None, None, 0.9, None, None]
+    text = comparison_page(found)
+    assert "Mixtures and codes</h2>" in text
+    assert "Clusters, held against the labels</h2>" in text
+    assert "<dt>L_mi / var.</dt>" in text
+    assert Page(text).open == []
 
 
 # --- figures ------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from uncollapse.config import (
     LogisticScheduleConfig,
     ObjectiveConfig,
 )
-from uncollapse.model import Terms
 from uncollapse.objectives import Objective, Progress
 from uncollapse.objectives.schedules import final_weight, weight_at
+from uncollapse.terms import Terms
 
 LINEAR = LinearScheduleConfig(kind="linear", start=0.1, epochs=10)
 LOGISTIC = LogisticScheduleConfig(kind="logistic", slope=0.0025, midpoint=2500)

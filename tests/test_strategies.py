@@ -24,10 +24,11 @@ from training_support import (
 
 from uncollapse.config import ObjectiveConfig, Recipe, TrainingConfig
 from uncollapse.errors import RunError, UserError
-from uncollapse.model import Model, Terms
+from uncollapse.model import Model
 from uncollapse.objectives import Loss, Objective, Progress
 from uncollapse.strategies import Pass, build_stages
 from uncollapse.strategies.aggressive import Aggressive, catch_up
+from uncollapse.terms import Terms
 from uncollapse.training import validation
 from uncollapse.training.fit import NEW_DECODER
 from uncollapse.training.guard import find_nonfinite

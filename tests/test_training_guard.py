@@ -17,9 +17,10 @@ from training_support import corpora, new_model, same, small_recipe, train
 
 from uncollapse import tuning
 from uncollapse.errors import RunError, UserError
-from uncollapse.model import Model, Terms
+from uncollapse.model import Model
 from uncollapse.objectives import Objective
 from uncollapse.objectives.schedules import final_weight
+from uncollapse.terms import Terms
 from uncollapse.training.monitor import CollapseMonitor
 from uncollapse.training.placement import Placement
 
@@ -190,12 +191,13 @@ def test_the_monitor_speaks_once_per_change_of_state() -> None:
     lines: list[str] = []
     monitor = CollapseMonitor(lines.append)
     state = SimpleNamespace(batches_seen=1000, rows=[], warned={})
-    objective = Objective(small_recipe().objective)
+    recipe = small_recipe("latents.z.dim=8")
+    objective = Objective(recipe.objective)
     module: Any = SimpleNamespace(
         state=state,
         kl_weight=final_weight(objective.schedule),
         objective=objective,
-        model=SimpleNamespace(latents={"z": SimpleNamespace(dim=8)}),
+        model=new_model(recipe, 30),
     )
     trainer: Any = SimpleNamespace(is_global_zero=True)
     course = [(3.0, 2.5, 5), (2.9, 2.5, 5), (0.02, 0.0, 0), (0.01, 0.0, 0), (3.0, 2.0, 4)]

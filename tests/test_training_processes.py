@@ -136,3 +136,27 @@ def test_two_processes_pretrain_and_decide_as_one_does(
         ):
             assert row.get("inner_steps") == expected.get("inner_steps")
             assert row["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_mutual_information_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A term of the whole batch; and at weight 0 neither classifier nor components learn."""
+    settings = ["latents.z.groups=2", "decoder.tied_softmax=false", "objective.samples=1"]
+    settings += ["training.max_epochs=3", "training.learning_rate=0.02"]
+    settings += ["objective.weight={kind: linear, epochs: 1}"]
+    two = start_two(tmp_path / "two", "--at-the-mean", recipe="dgm-vae-mi", settings=settings)
+    at_the_mean(monkeypatch)
+    recipe = small_recipe(*QUIET, *settings, name="dgm-vae-mi")
+    model, history = train(tmp_path / "one", recipe)
+    results = finish(two)
+    assert [code for code, _ in results] == [0, 0], results
+    weights = torch.load(tmp_path / "two" / "final.pt", weights_only=True)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
+    for row, expected in zip(
+        last_payload(tmp_path / "two")["state"]["rows"], history.rows, strict=True
+    ):
+        for name in ("train/loss", "validation/objective", "validation/kl/z"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4)

@@ -11,8 +11,9 @@ from torch import nn
 from uncollapse.config import PlateauConfig, TrainingConfig
 from uncollapse.strategies.joint import Joint
 from uncollapse.strategies.optimizers import build_optimizer
+from uncollapse.training.advice import Kind
 from uncollapse.training.plateau import Plateau
-from uncollapse.training.verdict import verdict
+from uncollapse.training.verdict import code_verdict, verdict, worst, worst_latent
 
 
 def actions(scores: list[float], config: PlateauConfig | None) -> list[str]:
@@ -58,6 +59,12 @@ def test_no_rule_never_stops() -> None:
         (3.2, 0.0, 0, 32, 1.0, [], "collapsed"),  # a KL paid for nothing
         (None, 3.0, 32, 32, 1.0, [], "alive"),  # a point posterior
         (None, 0.0, 0, 32, 1.0, [], "collapsed"),
+        (None, None, 0, 32, 1.0, [], "collapsed"),  # an autoencoder, whose z stands still
+        (None, None, 5, 32, 1.0, [], "alive"),
+        (0.9, 0.3, 0, 32, 1.0, [], "dying"),  # most of the KL is paid for nothing
+        (0.9, 0.3, 3, 32, 1.0, [], "alive"),
+        (0.9, 0.3, 0, 32, 0.5, [], "alive"),
+        (2.0, 1.5, 0, 32, 1.0, [], "alive"),  # many weak units, or variances, say it
         (None, None, None, 0, 1.0, [], "no latent"),
     ],
 )
@@ -66,6 +73,65 @@ def test_verdict(kl, mi, active, dim, weight, previous, state) -> None:
     assert found.state == state
     assert bool(found.advice) == (state in ("dying", "collapsed"))
     assert found.evidence
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0])
+def test_advice_fits_what_the_latent_is_made_of(weight: float) -> None:
+    def advice(kind: Kind) -> str:
+        return verdict(0.0, 0.0, 0, 4, weight=weight, kind=kind).advice
+
+    assert "bn-vae" in advice("continuous")
+    assert "di-vae" in advice("discrete")
+    assert "dgm-vae-mi" in advice("mixture")
+    assert "KL" not in advice("uncharged")
+    assert "word_dropout" in advice("uncharged")
+
+
+@pytest.mark.parametrize(
+    ("mi", "usage", "components", "kept", "weight", "state"),
+    [
+        (0.6, 4.0, 3.5, 0.8, 1.0, "alive"),
+        (0.0, 4.0, 1.0, 0.0, 1.0, "mode collapse"),
+        (0.6, 4.0, 1.4, 0.8, 1.0, "mode collapse"),
+        (0.6, 4.0, 1.6, 0.8, 1.0, "alive"),
+        (0.6, 4.0, 1.0, 0.8, 0.5, "dying"),  # the weight still rises
+        (0.0, 4.0, 3.5, 0.0, 1.0, "codes ignored"),
+        (0.0, 1.0, 1.0, 0.0, 1.0, "codes ignored"),  # one component in use has not melted
+        (0.0, 4.0, 3.5, 0.0, 0.5, "alive"),
+        (0.6, 4.0, 3.5, 0.05, 1.0, "z ignores c"),
+        (0.6, 4.0, 3.5, 0.15, 1.0, "alive"),
+        (0.6, 4.0, 3.5, 0.05, 0.5, "alive"),
+        (0.6, 4.0, 3.5, None, 1.0, "alive"),
+        (0.04, 4.0, None, None, 1.0, "codes ignored"),  # units of a discrete latent
+        (0.06, 4.0, None, None, 1.0, "alive"),
+    ],
+)
+def test_verdict_on_codes(mi, usage, components, kept, weight, state) -> None:
+    found = code_verdict(
+        "z.component", (2, 4), mi, usage, components=components, kept=kept, weight=weight
+    )
+    assert found.state == state
+    assert bool(found.advice) == (state != "alive")
+    assert "z.component" in found.evidence
+
+
+def test_codes_that_say_little_each_can_say_enough_together() -> None:
+    assert code_verdict("c", (10, 2), 0.04, 2.0).state == "codes ignored"
+    assert code_verdict("c", (20, 2), 0.04, 2.0).state == "alive"
+
+
+def test_the_worst_verdict_speaks() -> None:
+    alive = verdict(3.0, 2.5, 4, 8)
+    melted = code_verdict("z.component", (1, 4), 0.0, 4.0, components=1.0)
+    dead = verdict(0.0, 0.0, 0, 8)
+    assert worst([alive, melted]).state == "mode collapse"
+    assert worst([alive, melted]).advice == melted.advice
+    assert worst([alive, melted]).evidence == f"{alive.evidence}; {melted.evidence}"
+    assert worst([dead, melted]).state == "collapsed"  # then components are no question
+    assert worst_latent({"z": alive}) == alive
+    both = worst_latent({"z": alive, "c": dead})
+    assert (both.state, both.evidence) == ("collapsed", f"latent c: {dead.evidence}")
+    assert worst_latent({}).state == "no latent"
 
 
 def reference_adam(p, grads, lr, eps, decay):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,39 +21,10 @@ from uncollapse.errors import UserError
 from uncollapse.initialisation import initialise
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
+from uncollapse.latents.posteriors.family import FamilyPosterior
 from uncollapse.latents.posteriors.refined import RefinedPosterior
-
-
-@dataclass
-class Terms:
-    """What one forward pass says of each sentence, in nats, unweighted.
-
-    Parameters
-    ----------
-    reconstruction : Tensor
-        ``(B,)``: log p(x|z) at one posterior sample.
-    divergence : dict of str to Tensor
-        ``{latent: (B,)}``: what the objective penalises, floors and step means applied.
-    kl : dict of str to Tensor
-        ``{latent: (B, D)}``: KL(q ‖ p) of the z that the decoder saw, per dimension, or
-        ``(B, 1)`` where it does not split over dimensions. Latents whose posterior has no
-        density are missing.
-    tokens : Tensor
-        ``(B,)``: predicted tokens, words and ``</s>``.
-    posteriors : dict of str to Distribution
-        ``{latent: (B, D)}``.
-    """
-
-    reconstruction: Tensor
-    divergence: dict[str, Tensor]
-    kl: dict[str, Tensor]
-    tokens: Tensor
-    posteriors: dict[str, Distribution]
-
-    @property
-    def elbo(self) -> Tensor:
-        """The evidence lower bound of every sentence, ``(B,)``."""
-        return self.reconstruction - sum(kl.sum(-1) for kl in self.kl.values())
+from uncollapse.latents.priors import Mixture
+from uncollapse.terms import Terms, label_loss
 
 
 class Model(nn.Module):
@@ -79,9 +50,14 @@ class Model(nn.Module):
                 latents[name] = Latent(config, self.encoder.output_dim)
                 # not the critic: the papers leave it PyTorch's own start
                 initialise(latents[name].posterior, recipe.encoder.init_scale, None)
+                classifier = latents[name].classifier
+                if classifier is not None:
+                    initialise(classifier, recipe.encoder.init_scale, None)
         self.latents = nn.ModuleDict(latents)
         self.latent_dim = sum(latent.dim for latent in latents.values())
         self.decoder = build_decoder(recipe.decoder, vocabulary_size, self.latent_dim)
+        self.samples = recipe.objective.samples
+        self.supervision = recipe.objective.supervision
 
     @property
     def has_density(self) -> bool:
@@ -94,17 +70,15 @@ class Model(nn.Module):
         return all(latent.is_random for latent in self._latents().values())
 
     def forward(self, batch: Batch, weight: float = 1.0) -> Terms:
-        """All terms of a batch, with one posterior sample a sentence.
+        """All terms of a batch, with one posterior sample a sentence, in training as many as asked.
 
         ``weight`` is that of the divergence, which posteriors that look at the ELBO need.
         """
         found = self.infer(batch, weight)
-        z = None
-        if found:
-            z = torch.cat([inference.draw() for inference in found.values()], -1)  # (B, D)
         latents = self._latents()
+        variables = self.variables(found)
         return Terms(
-            reconstruction=self.decoder.log_prob(z, batch),
+            reconstruction=self._reconstruction(found, batch),
             divergence={
                 name: latents[name].penalty(inference)
                 for name, inference in found.items()
@@ -117,6 +91,17 @@ class Model(nn.Module):
             },
             tokens=batch.lengths - 1,
             posteriors={name: inference.posterior for name, inference in found.items()},
+            variables=variables,
+            mixtures={
+                name: inference.mixture_kl(latents[name].prior)
+                for name, inference in found.items()
+                if inference.log_weights is not None
+            },
+            extra={
+                part.column: label_loss(variables[part.variable][:, part.index], labels)
+                for part in self.supervision
+                if (labels := batch.labels.get(part.column)) is not None
+            },
         )
 
     def infer(self, batch: Batch, weight: float = 1.0) -> dict[str, Inference]:
@@ -135,15 +120,45 @@ class Model(nn.Module):
         found = [inference.posterior for inference in self.infer(batch).values()]
         return side_by_side(found) if found else None
 
+    def schedule(self, epochs: float) -> None:
+        """Take note of how many epochs of training are over."""
+        for latent in self._latents().values():
+            latent.posterior.schedule(epochs)
+
+    def variables(self, found: Mapping[str, Inference]) -> dict[str, Tensor]:
+        """Log-probabilities of all discrete variables, ``{name: (B, M, K)}``.
+
+        The units of a discrete latent go by its name, the components of a mixture latent by
+        ``NAME.component``. ``found`` is what `infer` gave.
+        """
+        parts = [latent.variables(name, found[name]) for name, latent in self._latents().items()]
+        return {name: values for part in parts for name, values in part.items()}
+
+    def variable_sizes(self) -> dict[str, tuple[int, int]]:
+        """How many indexes M with how many values K every discrete variable has."""
+        sizes: dict[str, tuple[int, int]] = {}
+        for name, latent in self._latents().items():
+            posterior = latent.posterior
+            values = posterior.family.values() if isinstance(posterior, FamilyPosterior) else None
+            if values is not None:
+                sizes[name] = (latent.dim // values.shape[1], len(values))
+            if isinstance(latent.prior, Mixture):
+                sizes[f"{name}.component"] = (latent.prior.groups, latent.prior.components)
+        return sizes
+
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Who learns: every parameter belongs to exactly one player.
 
-        ``inference``: encoder and posteriors; ``generation``: decoder and priors; ``critic``:
-        the networks of divergences. A player without parameters is missing.
+        ``inference``: encoder, posteriors and classifiers; ``generation``: decoder and priors;
+        ``critic``: the networks of divergences. A player without parameters is missing.
         """
         latents = list(self._latents().values())
         modules = {
-            "inference": [self.encoder, *(latent.posterior for latent in latents)],
+            "inference": [
+                self.encoder,
+                *(latent.posterior for latent in latents),
+                *(latent.classifier for latent in latents),
+            ],
             "generation": [self.decoder, *(latent.prior for latent in latents)],
             "critic": [latent.divergence for latent in latents],
         }
@@ -152,6 +167,15 @@ class Model(nn.Module):
             for player, parts in modules.items()
         }
         return {player: parameters for player, parameters in players.items() if parameters}
+
+    @property
+    def learns_by_divergence(self) -> bool:
+        """Whether some parameters get a gradient from a divergence alone.
+
+        Those of critics, and the classifiers and components of mixtures.
+        """
+        latents = self._latents().values()
+        return "critic" in self.players() or any(part.classifier is not None for part in latents)
 
     def critic_settings(self) -> CriticConfig | None:
         """How the critic learns; None where there is none."""
@@ -192,13 +216,42 @@ class Model(nn.Module):
         pairs = zip(latents, parts, strict=True)
         return torch.cat([latent.prior.in_support(part) for latent, part in pairs], -1)
 
-    def sample_prior(self, n: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Draw z ``(n, D)`` of all latents from the prior; None for a language model."""
-        parts = [latent.prior.sample(n, generator) for latent in self._latents().values()]
+    def sample_prior(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        codes: Mapping[str, Tensor] | None = None,
+    ) -> Tensor | None:
+        """Draw z ``(n, D)`` of all latents from the prior; None for a language model.
+
+        ``codes`` are values ``{variable: (n, M)}`` that some discrete variables shall have, −1
+        for any. Of a discrete latent under a mixture it can be the component alone.
+        """
+        parts = []
+        for name, latent in self._latents().items():
+            variable = f"{name}.component" if isinstance(latent.prior, Mixture) else name
+            chosen = None if codes is None else codes.get(variable)
+            parts.append(latent.prior.sample(n, generator, chosen))
         return torch.cat(parts, -1) if parts else None
 
-    def prior_deviations(self) -> dict[str, float]:
-        """Standard deviation of every latent's prior, in each of its dimensions."""
+    def every_point(self, most: int) -> Tensor | None:
+        """All z ``(C, D)`` that there can be, if they are finite and at most so many."""
+        together: Tensor | None = None
+        for latent in self._latents().values():
+            own = latent.prior.points(most)
+            if own is None:
+                return None
+            if together is None:
+                together = own
+                continue
+            if len(together) * len(own) > most:
+                return None
+            left = together.repeat_interleave(len(own), 0)
+            together = torch.cat([left, own.repeat(len(together), 1)], 1)
+        return together
+
+    def prior_deviations(self) -> dict[str, Tensor]:
+        """Standard deviation of every latent's prior in each of its dimensions, ``(D,)``."""
         return {name: latent.prior.deviation for name, latent in self._latents().items()}
 
     @torch.no_grad()
@@ -222,6 +275,22 @@ class Model(nn.Module):
                 latent.infer(encoded)
         for norm in norms:
             norm.finish_recalibration()
+
+    def _reconstruction(self, found: Mapping[str, Inference], batch: Batch) -> Tensor:
+        """log p(x|z), ``(B,)``: at one z, or the mean over several in training."""
+        if not found:
+            return self.decoder.log_prob(None, batch)
+        z = torch.cat([inference.draw() for inference in found.values()], -1)  # (B, D)
+        samples = self.samples if self.training else 1
+        if samples == 1:
+            return self.decoder.log_prob(z, batch)
+        with torch.autocast(z.device.type, enabled=False):  # as `Inference.draw` does
+            others = [
+                torch.cat([inference.posterior.rsample() for inference in found.values()], -1)
+                for _ in range(samples - 1)
+            ]
+        rows = torch.cat([z, *others])  # (S · B, D)
+        return self.decoder.log_prob(rows, batch.repeat(samples)).view(samples, -1).mean(0)
 
     def _refine(
         self,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from uncollapse import saving
-from uncollapse.config import Recipe
+from uncollapse.config import Recipe, SupervisionConfig, check_components
+from uncollapse.data.corpus import LabelColumn
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.device import check_seed, find_device
-from uncollapse.errors import UserError
+from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation.standard import evaluate
 from uncollapse.loading import Data, corpus_of, learn_tokenizer
 from uncollapse.model import Model
@@ -27,6 +29,27 @@ MOST_HELD_OUT = 2_000
 CARD_METRICS = ("reconstruction", "kl", "elbo", "ppl_elbo", "mi", "active_units")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training run comes to.
+
+    Attributes
+    ----------
+    model : Model
+        With the weights of the best epoch, in evaluation mode.
+    tokenizer : Tokenizer
+    history : list of dict
+        One row an epoch.
+    classes : dict of str to list of str
+        By supervised column, the classes: class k is value k of the variable.
+    """
+
+    model: Model
+    tokenizer: Tokenizer
+    history: list[dict[str, Any]]
+    classes: dict[str, list[str]]
+
+
 def train_run(
     recipe: Recipe,
     train: Data,
@@ -38,18 +61,10 @@ def train_run(
     resume: bool,
     progress: bool,
     say: Callable[[str], None] | None,
-) -> tuple[Model, Tokenizer, list[dict[str, Any]]]:
+) -> Trained:
     """Train a recipe in ``folder``; parameters and errors as for `TextVAE.fit`.
 
     All input is read and checked before the folder is made.
-
-    Returns
-    -------
-    model : Model
-        With the weights of the best epoch, in evaluation mode.
-    tokenizer : Tokenizer
-    history : list of dict
-        One row an epoch.
     """
     say = say or _nobody
     check_seed(seed)
@@ -62,14 +77,18 @@ def train_run(
     if first and not resume:
         saving.require_empty(folder)
     tokenizer = learn_tokenizer(train, recipe.data)
-    training = corpus_of(train, tokenizer, recipe.data)
+    supervision = recipe.objective.supervision
+    columns = [part.column for part in supervision]
+    training = corpus_of(train, tokenizer, recipe.data, columns=columns)
+    classes = {column: training.columns[column].names for column in columns}
     if validation is None:
         training, validating = training.hold_out(HELD_OUT, MOST_HELD_OUT)
         say(f"no validation data: {len(validating):,} training sentences held out")
     else:
-        validating = corpus_of(validation, tokenizer, recipe.data)
-    say(f"training: {training.report.summary()}")
-    say(f"validation: {validating.report.summary()}")
+        validating = corpus_of(validation, tokenizer, recipe.data, classes=classes, columns=columns)
+    check_components(recipe, len(training))
+    say(f"training: {training.summary()}")
+    say(f"validation: {validating.summary()}")
     facts = {
         "train": str(train) if isinstance(train, str | Path) else "a list of sentences",
         "train_sentences": len(training),
@@ -77,13 +96,18 @@ def train_run(
         "vocabulary": tokenizer.fingerprint[:16],
         "seed": seed,
     }
+    if supervision:
+        found = [f"{column}: {training.columns[column].summary()}" for column in columns]
+        facts["labels"] = "; ".join(found)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Model(recipe, len(tokenizer))
+    if supervision:
+        check_supervision(supervision, model.variable_sizes(), training.columns)
     if first and resume:
-        saving.check_resumable(folder, recipe, facts)
+        saving.check_resumable(folder, recipe, facts, classes)
     elif first:
-        saving.start_run(folder, recipe, tokenizer, facts)
+        saving.start_run(folder, recipe, tokenizer, facts, classes)
     history = fit(
         model,
         Objective(recipe.objective),
@@ -98,12 +122,51 @@ def train_run(
     )
     if history.pretraining:
         seconds = sum(row["seconds"] or 0 for row in history.pretraining)
-        say(f"pretraining: {len(history.pretraining)} epochs in {seconds:,.0f} s")
+        count = len(history.pretraining)
+        say(f"pretraining: {count} epoch{'' if count == 1 else 's'} in {seconds:,.0f} s")
     if first:
         metrics = evaluate(model.to(place), validating, tokenizer, metrics=CARD_METRICS)
         figures = {name: metric.to_dict() for name, metric in metrics.items()}
         saving.finish_run(folder, model.cpu(), figures, model_card(recipe, facts, figures))
-    return model, tokenizer, history.rows
+    return Trained(model, tokenizer, history.rows, classes)
+
+
+def check_supervision(
+    supervision: Sequence[SupervisionConfig],
+    sizes: Mapping[str, tuple[int, int]],
+    columns: Mapping[str, LabelColumn],
+) -> None:
+    """Refuse labels that cannot supervise, and variables that cannot tell them.
+
+    Parameters
+    ----------
+    supervision : sequence of SupervisionConfig
+    sizes : mapping
+        Of the model: variable to its number of indexes M, and of values K.
+    columns : mapping
+        Labels of the training sentences, by column.
+
+    Raises
+    ------
+    UserError
+        If a variable or its index does not exist or has fewer values than its column classes,
+        or no training sentence has a label.
+    """
+    for part in supervision:
+        column, name = part.column, part.variable
+        if not sizes:
+            raise UserError(f"labels {column!r} supervise {name!r}, but no variable is discrete")
+        if name not in sizes:
+            raise unknown_name("discrete variable", name, sizes)
+        indexes, values = sizes[name]
+        if part.index >= indexes:
+            there = "only index 0" if indexes == 1 else f"indexes 0 to {indexes - 1}"
+            raise UserError(f"variable {name!r} has no index {part.index}, {there}")
+        if not columns[column].labelled:
+            raise UserError(f"no training sentence has a label in column {column!r}")
+        classes = len(columns[column].names)
+        if values < classes:
+            raise UserError(f"{classes} classes {column!r}, but {name!r} has {values} values only")
 
 
 def _nobody(_line: str) -> None:

@@ -1,8 +1,9 @@
 """The saved folder of a model: written whole, checked on reading, never executed.
 
 ``config.json`` (format version and hashes), ``recipe.yaml``, ``model.safetensors``,
-``tokenizer.json``, ``metrics.json`` and ``README.md``. A run folder is a saved folder in
-which training has also left its history and, under ``training/``, its state.
+``tokenizer.json``, ``metrics.json`` and ``README.md``; ``labels.json`` with the classes by
+column where labels supervise. A run folder is a saved folder in which training has also left
+its history and, under ``training/``, its state.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
+CLASSES = "labels.json"
 
 
-def start_run(folder: Path, recipe: Recipe, tokenizer: Tokenizer, facts: Mapping[str, Any]) -> None:
+def start_run(
+    folder: Path,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    facts: Mapping[str, Any],
+    classes: Mapping[str, list[str]] | None = None,
+) -> None:
     """Make a run folder with all that is known before training.
 
     Parameters
@@ -39,6 +47,8 @@ def start_run(folder: Path, recipe: Recipe, tokenizer: Tokenizer, facts: Mapping
         Of the model.
     facts : mapping
         What the run is made from (data, seed, …); a resumed run must agree with them.
+    classes : mapping, optional
+        By supervised column, its classes in the order of the values of its variable.
 
     Raises
     ------
@@ -54,7 +64,12 @@ def start_run(folder: Path, recipe: Recipe, tokenizer: Tokenizer, facts: Mapping
         raise RunError(f"cannot make {folder}: {error.strerror}") from None
     write_text(folder / "recipe.yaml", recipe_to_yaml(recipe))
     write_text(folder / "tokenizer.json", tokenizer.to_json())
-    _write_config(folder, facts, finished=False)
+    files = ["recipe.yaml", "tokenizer.json"]
+    if classes:
+        text = json.dumps(dict(classes), indent=1, ensure_ascii=False)
+        write_text(folder / CLASSES, text + "\n")
+        files.append(CLASSES)
+    _write_config(folder, facts, files, finished=False)
 
 
 def require_empty(folder: Path) -> None:
@@ -69,7 +84,12 @@ def require_empty(folder: Path) -> None:
         raise UserError(f"{folder} exists already; choose another folder, or resume the run in it")
 
 
-def check_resumable(folder: Path, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+def check_resumable(
+    folder: Path,
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    classes: Mapping[str, list[str]] | None = None,
+) -> None:
     """Refuse to resume a run that was made from something else.
 
     Raises
@@ -80,11 +100,14 @@ def check_resumable(folder: Path, recipe: Recipe, facts: Mapping[str, Any]) -> N
     config = read_config(folder)
     before = load_recipe(folder / "recipe.yaml").model_dump()
     now = recipe.model_dump()
-    # a longer run is still the same run
+    # a longer run is still the same run, and so is one that is pictured more often
     for values in (before, now):
-        values["training"].pop("max_epochs")
+        for key in ("max_epochs", "snapshots"):
+            values["training"].pop(key)
     changed = sorted(_differences(before, now, ""))
     changed += [key for key, value in facts.items() if config["run"].get(key) != value]
+    if not changed and read_classes(folder) != dict(classes or {}):
+        changed = ["set of classes"]
     if changed:
         raise UserError(f"{folder} is a run with another {', '.join(changed)}; cannot resume it")
 
@@ -103,7 +126,9 @@ def finish_run(folder: Path, model: Model, metrics: Mapping[str, Any], card: str
         raise RunError(f"cannot write {folder / WEIGHTS}: {error.strerror or error}") from None
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     write_text(folder / "README.md", card)
-    _write_config(folder, read_config(folder)["run"], finished=True)
+    config = read_config(folder)
+    files = dict.fromkeys([*config["files"], WEIGHTS])
+    _write_config(folder, config["run"], files, finished=True)
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -166,12 +191,8 @@ def read_model(folder: Path) -> tuple[Model, Recipe, Tokenizer]:
     config = read_config(folder)
     if not config["finished"]:
         raise UserError(f"the training of {folder} has not finished; go on with --resume")
-    for name, digest in config["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise RunError(f"{path} is missing")
-        if _sha256(path) != digest:
-            raise RunError(f"{path} is damaged: its content is not what was saved")
+    for name in config["files"]:
+        _check_file(folder, name, config)
     recipe = load_recipe(folder / "recipe.yaml")
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     model = Model(recipe, len(tokenizer))
@@ -181,6 +202,23 @@ def read_model(folder: Path) -> tuple[Model, Recipe, Tokenizer]:
         first = str(error).strip().splitlines()[0]
         raise RunError(f"{folder / WEIGHTS} does not fit its recipe: {first}") from None
     return model.eval(), recipe, tokenizer
+
+
+def read_classes(folder: Path) -> dict[str, list[str]]:
+    """The classes by supervised column, in the order of the values; none without supervision.
+
+    Raises
+    ------
+    UserError
+        If there is no run.
+    RunError
+        If the file is missing or altered.
+    """
+    config = read_config(folder)
+    if CLASSES not in config["files"]:
+        return {}
+    _check_file(folder, CLASSES, config)
+    return json.loads((folder / CLASSES).read_text(encoding="utf-8"))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -201,14 +239,23 @@ def write_text(path: Path, text: str) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _write_config(folder: Path, run: Mapping[str, Any], *, finished: bool) -> None:
-    names = ["recipe.yaml", "tokenizer.json", *([WEIGHTS] if finished else [])]
+def _check_file(folder: Path, name: str, config: Mapping[str, Any]) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise RunError(f"{path} is missing")
+    if _sha256(path) != config["files"][name]:
+        raise RunError(f"{path} is damaged: its content is not what was saved")
+
+
+def _write_config(
+    folder: Path, run: Mapping[str, Any], files: Iterable[str], *, finished: bool
+) -> None:
     config = {
         "format_version": FORMAT_VERSION,
         "uncollapse": __version__,
         "finished": finished,
         "run": dict(run),
-        "files": {name: _sha256(folder / name) for name in names},
+        "files": {name: _sha256(folder / name) for name in files},
     }
     write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
 

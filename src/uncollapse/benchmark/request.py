@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
-from uncollapse.benchmark.summary import Measurement
+from uncollapse.benchmark.measuring import Measurement
 from uncollapse.config import Recipe
-from uncollapse.data.sources import Rows
 from uncollapse.data.tokenizer import SPECIAL_TOKENS
 from uncollapse.device import find_device
 from uncollapse.errors import UserError
+from uncollapse.evaluation.agreement import CLUSTERS
 from uncollapse.evaluation.classifier import SUPERVISED
 from uncollapse.evaluation.representation import REPRESENTATION
 from uncollapse.evaluation.suite import check_request
-from uncollapse.loading import Data
+from uncollapse.loading import Data, has_columns, rows_of
 from uncollapse.model import Model
 
 
@@ -28,9 +28,7 @@ def require_sentences(name: str, data: Data | None, text_column: str) -> None:
     """
     if data is None:
         return
-    source = isinstance(data, str | Path)
-    texts = (text for text, _ in Rows(data, text_column)) if source else iter(data)
-    if not any(text.split() for text in texts):
+    if not any(text.split() for text, _ in rows_of(data, text_column)):
         raise UserError(f"the {name} data has no sentences")
 
 
@@ -38,6 +36,8 @@ def check_measurement(
     recipe: Recipe, wanted: Measurement, train: Data, test: Data, device: str
 ) -> None:
     """Refuse figures that a recipe has not, labels that the data lacks, and unknown devices.
+
+    The labels are those that figures need, and those that supervise the training.
 
     Parameters
     ----------
@@ -55,15 +55,25 @@ def check_measurement(
         model = Model(recipe, len(SPECIAL_TOKENS) + 1)  # which figures it has depends on no word
     names = check_request(model, wanted.metrics, samples=wanted.samples, generated=wanted.generated)
     need_labels = {*SUPERVISED, *(REPRESENTATION if recipe.latents else ())}
+    need_labels |= set(CLUSTERS if model.variable_sizes() else ())
     asked = sorted(names & need_labels)
     column = wanted.label_column or recipe.data.label_column
     if asked and column is None:
         raise UserError(f"{asked[0]} needs labels; name their column with --label-column")
     for data in (train, test):
-        if column is not None and isinstance(data, str | Path):
+        is_source = isinstance(data, str | Path)
+        if column is not None and (is_source or has_columns(data)):
             # reads as far as the first label; without any, to where a missing column is known
-            rows = Rows(data, recipe.data.text_column, column)
-            if not any(label is not None for _, label in rows) and asked:
-                raise UserError(f"{asked[0]} needs labels; {data} has none in column {column!r}")
-        elif asked and not isinstance(data, str | Path):
-            raise UserError(f"{asked[0]} needs labels, which a list of sentences has not")
+            rows = rows_of(data, recipe.data.text_column, [column])
+            if not any(label is not None for _, (label,) in rows) and asked:
+                what = f"{asked[0]} needs labels"
+                raise UserError(f"{what}; {rows.source} has none in column {column!r}")
+        elif asked:
+            raise UserError(f"{asked[0]} needs labels, which a list of bare sentences has not")
+    for part in recipe.objective.supervision:
+        rows = rows_of(train, recipe.data.text_column, [part.column])
+        if not any(label is not None for _, (label,) in rows):
+            raise UserError(
+                f"{recipe.name} learns from labels; the training data has none in column "
+                f"{part.column!r}"
+            )

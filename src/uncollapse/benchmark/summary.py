@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uncollapse.data.sources import Rows
 from uncollapse.errors import RunError
-from uncollapse.saving import read_config, write_text
+from uncollapse.saving import write_text
 
 if TYPE_CHECKING:
     from uncollapse.loading import Data
-    from uncollapse.text_vae import TextVAE
 
 FORMAT_VERSION = 1
 SUMMARY = "summary.json"
 PICTURED = 1_000  # sentences: more would only hide one another
 READABLE = range(4, 16)  # words of a sentence that is shown in full
-SEED = 0  # of everything drawn for a summary
 
 
 @dataclass(frozen=True)
@@ -63,16 +60,14 @@ class TestSentences:
         UserError
             For a faulty source.
         """
-        if isinstance(data, str | Path):
-            if Rows(data).format == "txt":
-                label_column = None
-            elif label_column is None:
-                rows = Rows(data, text_column)
-                next(iter(rows))  # the columns are known from the first row on
-                label_column = "label" if "label" in rows.columns else None
-            found = [row for row in Rows(data, text_column, label_column) if row[0].split()]
-        else:
-            found = [(text, None) for text in data if text.split()]
+        from uncollapse.config import DataConfig
+        from uncollapse.loading import available_columns, has_columns, rows_of
+
+        columns = [label_column] if label_column is not None and has_columns(data) else []
+        if label_column is None:
+            columns = available_columns(data, DataConfig(text_column=text_column), ["label"])
+        rows = rows_of(data, text_column, columns)
+        found = [(text, labels[0] if labels else None) for text, labels in rows if text.split()]
         chosen = np.unique(np.linspace(0, len(found) - 1, min(PICTURED, len(found))).astype(int))
         shown = [found[number] for number in chosen]
         names = sorted({label for _, label in shown if label is not None}, key=_by_value)
@@ -90,12 +85,12 @@ class TestSentences:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One recipe trained with one seed, and measured on the test sentences.
+    """One system trained with one seed, and measured on the test sentences.
 
     Attributes
     ----------
     name : str
-        The recipe.
+        The recipe; with the value of a swept key, e.g. ``dgm-vae, beta=0.2``.
     seed : int
     metrics : dict
         By name, a `Metric` as a dictionary: ``value`` (None where the system has no such
@@ -106,7 +101,7 @@ class RunSummary:
         ``state``, ``evidence`` and ``advice``.
     means : ndarray
         Posterior means ``(N, D)`` of the pictured test sentences, in standard deviations of the
-        prior; ``(0, 0)`` for a language model.
+        prior from its mean; ``(0, 0)`` for a language model.
     labels : list of int or None
         Their classes, -1 where missing.
     label_names : list of str
@@ -194,111 +189,6 @@ class RunSummary:
                 f"{path} cannot be read: {reason}; remove it, and the run is measured again"
             ) from None
         return cls(**known)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What is measured of every run.
-
-    Attributes
-    ----------
-    metrics : tuple of str
-        Figures or groups of them, as `TextVAE.evaluate` takes them.
-    samples : int
-        Importance samples of the likelihood.
-    label_column : str or None
-        Where the labels are, for the probes of representation.
-    generated : int
-        Sentences that the generation probes write.
-    """
-
-    metrics: tuple[str, ...] = ("standard",)
-    samples: int = 500
-    label_column: str | None = None
-    generated: int = 10_000
-
-
-def measure(
-    vae: TextVAE,
-    folder: Path,
-    train: Data,
-    test: Data,
-    *,
-    sentences: TestSentences,
-    wanted: Measurement,
-    device: str = "auto",
-) -> RunSummary:
-    """Measure a trained model on the test data, and let it write.
-
-    Parameters
-    ----------
-    vae : TextVAE
-    folder : Path
-        Of its run.
-    train, test : path, hub data set name or sequence of str
-        What it was trained on; what is measured, all of it.
-    sentences : TestSentences
-        What is shown of the test data.
-    wanted : Measurement
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-    """
-    from uncollapse.evaluation.information import kl_per_dimension
-    from uncollapse.evaluation.passes import prior_scale
-    from uncollapse.loading import corpus_of
-
-    vae.to(device)
-    facts = read_config(folder)["run"]
-    found = vae.evaluate(
-        test,
-        wanted.metrics,
-        train=train,
-        label_column=wanted.label_column,
-        samples=wanted.samples,
-        generated=wanted.generated,
-        seed=SEED,
-    )
-    metrics = {key: metric.to_dict() for key, metric in found.items()}
-    means, kl = np.zeros((0, 0)), np.zeros(0)
-    interpolations, reconstructions = [], []
-    if vae.model.latent_dim:
-        means = vae.encode(sentences.texts) / prior_scale(vae.model).numpy()  # (N, D)
-        if metrics.get("kl", {}).get("value") is not None:
-            corpus = corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
-            kl = kl_per_dimension(vae.model, corpus)
-        ends = sentences.readable(4)
-        pairs = zip(ends[:2], ends[2:], strict=False)
-        interpolations = [vae.interpolate(a, b, steps=7) for a, b in pairs]
-        reconstructions = list(zip(ends, vae.reconstruct(ends), strict=True))
-    return RunSummary(
-        name=vae.recipe.name,
-        seed=facts["seed"],
-        metrics=metrics,
-        history=vae.history_,
-        verdict=asdict(vae.diagnose(test)),
-        means=means,
-        labels=sentences.labels,
-        label_names=sentences.label_names,
-        kl_per_dimension=[round(float(value), 6) for value in kl],
-        samples=vae.sample(8, seed=SEED),
-        interpolations=interpolations,
-        reconstructions=reconstructions,
-        seconds=sum(row["seconds"] for row in (*_pretraining(folder), *vae.history_)),
-        parameters=sum(weights.numel() for weights in vae.model.parameters()),
-        sentences={
-            "train": facts["train_sentences"],
-            "validation": facts["validation_sentences"],
-            "test": sentences.total,
-        },
-    )
-
-
-def _pretraining(folder: Path) -> list[dict[str, Any]]:
-    """The history of the epochs before the run's own, if there were any."""
-    history = folder / "pretraining" / "history.jsonl"
-    if not history.is_file():
-        return []
-    return [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
 
 
 def _by_value(name: str) -> tuple[float, str]:

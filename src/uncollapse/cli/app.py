@@ -48,11 +48,18 @@ Metrics = Annotated[
     str,
     typer.Option(
         help="Figures, comma-separated, or groups: standard, generation, representation, "
-        "supervised, geometry."
+        "supervised, geometry, clusters."
     ),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Where the labels are, for probes.")
+    str | None, typer.Option(metavar="NAME", help="Where the labels are, for probes and clusters.")
+]
+Variable = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Discrete variable, e.g. z.component; default: the first."),
+]
+Index = Annotated[
+    int | None, typer.Option(metavar="I", help="One index of the variable; default: all together.")
 ]
 Generated = Annotated[int, typer.Option(help="Sentences that generation probes write.")]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Sentences.")]

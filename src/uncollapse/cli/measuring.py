@@ -23,6 +23,14 @@ from uncollapse.cli.app import (
     sentences_of,
 )
 
+Picture = Annotated[
+    Path,
+    typer.Option(
+        metavar="F",
+        help=".svg, .pdf or .png, or .gif for components-over-training; must not exist.",
+    ),
+]
+
 
 @app.command()
 def evaluate(
@@ -81,19 +89,51 @@ def plot(
         str,
         typer.Option(
             metavar="NAME",
-            help="training, latent-space, kl-per-dimension, aggregate-posterior, interpolation "
-            "or lagging.",
+            help="training, latent-space, kl-per-dimension, aggregate-posterior, interpolation, "
+            "lagging, components or components-over-training.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="F", help=".svg, .pdf or .png; must not exist.")],
+    out: Picture,
     data: DataFile = "",
+    group: Annotated[
+        int, typer.Option(metavar="M", help="Which mixture of a latent, for components….")
+    ] = 0,
+    by: Annotated[
+        str | None, typer.Option(help="component or label: what colours say in components….")
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="RUN2", help="A second model, for components.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Draw a figure of a model."""
     from uncollapse.report.figures import check_request, plot_run
 
-    check_request(what, out, seed)
+    check_request(what, out, seed, group=group, by=by, beside=beside is not None)
     sentences = sentences_of(data, None) if data else None
-    plot_run(load(run, device), what, sentences, out, seed=seed)
+    other = None if beside is None else load(beside, device)
+    plot_run(load(run, device), what, sentences, out, seed=seed, group=group, by=by, beside=other)
+    print(out)
+
+
+@app.command()
+def landscape(
+    family: Annotated[
+        str,
+        typer.Argument(
+            metavar="FAMILY",
+            help="gaussian, known-variance-gaussian, categorical, bernoulli, gamma, beta, "
+            "exponential, poisson, dirichlet or von-mises-fisher.",
+        ),
+    ],
+    out: Picture,
+    weight: Annotated[
+        float, typer.Option(help="Of the first component; the second has the rest.")
+    ] = 0.5,
+) -> None:
+    """Draw what melts the components of a mixture: dispersion and variance over two of them."""
+    from uncollapse.report.figures import plot_landscape
+
+    plot_landscape(family, out, weight=weight)
     print(out)

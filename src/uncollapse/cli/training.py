@@ -20,6 +20,7 @@ from uncollapse.cli.app import (
     names_in,
     say,
 )
+from uncollapse.errors import UserError
 
 
 @app.command()
@@ -59,6 +60,10 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Finished runs in it are kept.")],
     validation: Annotated[str | None, typer.Option(metavar="F")] = None,
     overrides: Set = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=V1,V2…", help="Train once for each value of a key."),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each recipe.")] = 1,
     metrics: Metrics = "standard",
     label_column: LabelColumn = None,
@@ -73,6 +78,8 @@ def compare(
     """Train several recipes, print one table and write one page."""
     from uncollapse.benchmark.compare import IncompleteComparison, compare
 
+    if len(sweep or []) > 1:
+        raise UserError("give one --sweep: a comparison varies one key")
     failure = None
     try:
         result = compare(
@@ -82,6 +89,7 @@ def compare(
             out,
             validation=validation,
             overrides=overrides or (),
+            sweep=sweep[0] if sweep else None,
             seeds=seeds,
             metrics=names_in(metrics),
             label_column=label_column,

@@ -11,13 +11,16 @@ import typer
 from uncollapse.cli.app import (
     DataFile,
     Greedy,
+    Index,
     Json,
     MaxLength,
     Run,
     Temperature,
     Texts,
     TopP,
+    Variable,
     app,
+    as_json_text,
     decoding,
     load,
     print_lines,
@@ -30,7 +33,17 @@ from uncollapse.errors import UserError
 @app.command()
 def sample(
     run: Run,
-    n: Annotated[int, typer.Option("--n", "-n", help="Sentences.")] = 10,
+    n: Annotated[int, typer.Option("--n", "-n", help="Sentences, of each component.")] = 10,
+    components: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--component",
+            metavar="X",
+            help="Hold a discrete variable at this code or name; can be repeated.",
+        ),
+    ] = None,
+    variable: Variable = None,
+    index: Index = None,
     greedy: Greedy = False,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
@@ -38,9 +51,31 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write sentences from the prior."""
+    """Write sentences from the prior, or from components of it."""
     how = decoding(greedy, temperature, top_p, max_length)
-    print_lines(load(run).sample(n, seed=seed, **how), as_json)
+    vae = load(run)
+    if not components:
+        print_lines(vae.sample(n, variable=variable, index=index, seed=seed, **how), as_json)
+        return
+    from uncollapse.evaluation.codes import write_code
+    from uncollapse.names import find_code
+
+    headings = {}  # all of them, before any sentence is written
+    for component in components:
+        chosen, code = find_code(vae.model, vae.names, component, variable, index)
+        written = write_code(code)
+        name = vae.names.get(chosen, {}).get(written)
+        headings[component] = written if name is None else f"{written}  {name}"
+    held = {"variable": variable, "index": index}
+    found = {
+        component: vae.sample(n, component=component, seed=seed, **held, **how)
+        for component in headings
+    }
+    if as_json:
+        print(as_json_text(found))
+        return
+    blocks = ["\n  ".join([headings[component], *texts]) for component, texts in found.items()]
+    print("\n\n".join(blocks))
 
 
 @app.command()

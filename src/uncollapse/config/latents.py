@@ -1,4 +1,4 @@
-"""Latent variables, as data: posterior, prior and divergence."""
+"""Latent variables, as data: a posterior, a prior and a divergence."""
 
 from __future__ import annotations
 
@@ -6,95 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from uncollapse.config.base import NonNegative, Positive, Rate, Section, Size
-
-# nats a dimension; beyond, the variance that has this KL by itself underflows in float32
-MAX_FLOOR = 40.0
-# beyond, a cosine in float32 no longer says κ · cosine to a tenth of a nat
-MAX_KAPPA = 1e6
-
-
-class BatchNormConfig(Section):
-    """Batch normalisation of the posterior mean: scale γ frozen, shift learned."""
-
-    scale: Positive = 0.7
-
-
-class GaussianPosteriorConfig(Section):
-    """A diagonal Gaussian; ``floor`` is δ-VAE's committed rate in nats per dimension."""
-
-    kind: Literal["gaussian"]
-    bias: bool = False
-    batch_norm: BatchNormConfig | None = None
-    floor: Positive | None = None
-
-    @model_validator(mode="after")
-    def _one_mechanism(self) -> GaussianPosteriorConfig:
-        if self.batch_norm and self.floor:
-            raise ValueError("batch_norm and floor cannot both constrain one posterior")
-        if self.floor and self.floor > MAX_FLOOR:
-            raise ValueError(f"no variance reaches a floor above {MAX_FLOOR:g} nats a dimension")
-        return self
-
-
-class PointPosteriorConfig(Section):
-    """No noise: z is a function of the sentence (an autoencoder); it has no density."""
-
-    kind: Literal["point"]
-    bias: bool = False
-
-
-class VonMisesFisherConfig(Section):
-    """A von Mises–Fisher distribution on the unit sphere, of fixed concentration κ."""
-
-    kind: Literal["von-mises-fisher"]
-    kappa: Annotated[Positive, Field(le=MAX_KAPPA)] = 13.0
-    bias: bool = False
-
-
-class FlowPosteriorConfig(Section):
-    """A Gaussian pushed through ``length`` planar layers, the same for all sentences."""
-
-    kind: Literal["flow"]
-    base: GaussianPosteriorConfig = GaussianPosteriorConfig(kind="gaussian")
-    length: Size = 3
-
-
-class ImplicitPosteriorConfig(Section):
-    """z = W·[features; ε] + b, ε ~ N(0, I): samples without a density of their own (iVAE).
-
-    ``hidden_dim`` puts one hidden layer between the two; without it z is Gaussian in fact,
-    with the same covariance for every sentence, as in the official code.
-    """
-
-    kind: Literal["implicit"]
-    noise_dim: Size | None = None  # None: as many as z has
-    hidden_dim: Size | None = None
-
-
-class RefinedPosteriorConfig(Section):
-    """A Gaussian posterior whose parameters are refined by gradient descent on −ELBO (SA-VAE).
-
-    Each sentence descends by itself: the papers' step 1 is on the mean over 32 sentences.
-    """
-
-    kind: Literal["refined"]
-    base: GaussianPosteriorConfig = GaussianPosteriorConfig(kind="gaussian")
-    steps: Size = 20
-    learning_rate: Positive = 1 / 32
-    momentum: Rate = 0.5
-    clip_norm: Positive | None = 30.0  # of a sentence's gradient
-
-
-PosteriorConfig = Annotated[
-    GaussianPosteriorConfig
-    | PointPosteriorConfig
-    | VonMisesFisherConfig
-    | FlowPosteriorConfig
-    | ImplicitPosteriorConfig
-    | RefinedPosteriorConfig,
-    Field(discriminator="kind"),
-]
+from uncollapse.config.base import NonNegative, Positive, Section, Size
+from uncollapse.config.posteriors import (
+    DISCRETE,
+    FAMILIES,
+    GaussianPosteriorConfig,
+    PosteriorConfig,
+)
 
 
 class StandardNormalConfig(Section):
@@ -109,7 +27,28 @@ class UniformSphereConfig(Section):
     kind: Literal["uniform-sphere"]
 
 
-PriorConfig = Annotated[StandardNormalConfig | UniformSphereConfig, Field(discriminator="kind")]
+class UniformCategoricalConfig(Section):
+    """Every code of a discrete latent is as likely."""
+
+    kind: Literal["uniform-categorical"]
+
+
+class MixtureConfig(Section):
+    """``groups`` independent mixtures of ``components`` members of the posterior's family.
+
+    Which component, c, is uniform; a classifier of the sentence, ``hidden`` its activation,
+    is its posterior q(c|x). Parameters of the components are learned.
+    """
+
+    kind: Literal["mixture"]
+    components: Annotated[Size, Field(ge=2)] = 5
+    hidden: Literal["relu", "tanh"] = "relu"
+
+
+PriorConfig = Annotated[
+    StandardNormalConfig | UniformSphereConfig | UniformCategoricalConfig | MixtureConfig,
+    Field(discriminator="kind"),
+]
 
 
 class FreeBitsConfig(Section):
@@ -173,15 +112,47 @@ class MMDConfig(Section):
     centers: Size = 20
 
 
+class AggregatedKLConfig(Section):
+    """KL(q̄(c) ‖ p(c)) of the mean q̄ of a batch's posteriors of a discrete latent (DI-VAE)."""
+
+    kind: Literal["aggregated-kl"]
+
+
+class MixtureFloorConfig(Section):
+    """Free bits of a mixture, nats, shared out evenly over the groups: of z and of c."""
+
+    z: Positive
+    component: Positive
+
+
+class DispersedConfig(Section):
+    """KL(q(c|x) ‖ p(c)) + KL(q(z|x) ‖ averaged prior) + (1 − beta) · dispersion (DEM-VAE).
+
+    ``beta`` 0 is the plain mixture. ``mutual_information`` adds L_mi: of c only the KL of the
+    batch's mean posterior is charged.
+    """
+
+    kind: Literal["dispersed"]
+    beta: Annotated[NonNegative, Field(le=1)] = 0.0
+    mutual_information: bool = False
+    floor: MixtureFloorConfig | None = None
+
+
 DivergenceConfig = Annotated[
-    KLConfig | TimestepMeanConfig | DualConfig | MMDConfig, Field(discriminator="kind")
+    KLConfig | TimestepMeanConfig | DualConfig | MMDConfig | AggregatedKLConfig | DispersedConfig,
+    Field(discriminator="kind"),
 ]
 
 
 class LatentConfig(Section):
-    """One latent variable: what it reads, its posterior, prior and divergence."""
+    """One latent variable: what it reads, its posterior, prior and divergence.
 
-    dim: Size = 32
+    It has ``groups`` times ``dim`` units. Groups matter to a mixture prior, of which each has
+    its own; elsewhere they are a way to count.
+    """
+
+    groups: Size = 1
+    dim: Size = 32  # units of a group
     readout: Literal["last", "mean", "max", "abs", "every"] = "last"
     # how one z is made of a posterior at every step
     combine: Literal["last", "mean", "sum"] = "last"
@@ -198,19 +169,19 @@ class LatentConfig(Section):
             raise ValueError(f"combine {self.combine} needs readout: every")
         if self.combine != "last" and posterior not in ("gaussian", "point"):
             raise ValueError(f"combine {self.combine} needs a Gaussian posterior")
-        if self.readout == "every" and posterior in ("refined", "implicit", "flow"):
-            raise ValueError(f"posterior {posterior} cannot have one at every step")
+        if self.readout == "every" and posterior not in ("gaussian", "point", "von-mises-fisher"):
+            raise ValueError(f"posterior {posterior} is one a sentence, not for readout: every")
         return self
 
     @model_validator(mode="after")
     def _supports(self) -> LatentConfig:
         divergence, posterior, prior = self.divergence.kind, self.posterior.kind, self.prior.kind
-        if (posterior == "von-mises-fisher") != (prior == "uniform-sphere"):
+        if (posterior == "von-mises-fisher") != (prior == "uniform-sphere") and prior != "mixture":
             raise ValueError("von-mises-fisher and uniform-sphere live on the sphere together")
-        if prior == "uniform-sphere" and self.dim < 2:
+        if posterior == "von-mises-fisher" and self.groups * self.dim < 2:
             raise ValueError("a sphere needs dim 2 or more")
         floor = getattr(self.divergence, "floor", None)
-        if floor is not None and posterior in ("flow", "von-mises-fisher"):
+        if floor is not None and posterior in ("flow", "von-mises-fisher") and prior != "mixture":
             why = "is a constant" if posterior == "von-mises-fisher" else "is known by a draw alone"
             raise ValueError(f"divergence.floor: the KL of a {posterior} posterior {why}")
         if posterior == "implicit" and divergence not in ("dual", "mmd"):
@@ -220,4 +191,39 @@ class LatentConfig(Section):
         charged = self.divergence.kl if isinstance(self.divergence, MMDConfig) else 0
         if posterior in ("implicit", "point") and charged > 0:
             raise ValueError(f"posterior {posterior} has no density for divergence.kl")
+        return self
+
+    @model_validator(mode="after")
+    def _discrete(self) -> LatentConfig:
+        divergence, posterior, prior = self.divergence.kind, self.posterior.kind, self.prior.kind
+        if (posterior in DISCRETE) != (prior == "uniform-categorical") and prior != "mixture":
+            if posterior in DISCRETE:
+                raise ValueError(
+                    f"posterior {posterior} needs prior uniform-categorical or mixture, not {prior}"
+                )
+            if prior == "uniform-categorical":
+                raise ValueError(f"prior uniform-categorical is for codes, not for {posterior}")
+        if divergence == "aggregated-kl" and prior != "uniform-categorical":
+            raise ValueError("divergence aggregated-kl needs prior uniform-categorical")
+        return self
+
+    @model_validator(mode="after")
+    def _mixture(self) -> LatentConfig:
+        divergence, posterior, prior = self.divergence.kind, self.posterior.kind, self.prior.kind
+        if divergence == "dispersed" and prior != "mixture":
+            raise ValueError("divergence dispersed needs prior mixture")
+        if prior != "mixture":
+            if posterior in set(FAMILIES) - {"gaussian", "von-mises-fisher", *DISCRETE}:
+                raise ValueError(f"posterior {posterior} needs prior mixture")
+            return self
+        if posterior not in FAMILIES:
+            raise ValueError(f"prior mixture is no prior for a {posterior} posterior")
+        if divergence not in ("kl", "dispersed"):
+            raise ValueError(f"prior mixture needs divergence kl or dispersed, not {divergence}")
+        if isinstance(self.divergence, KLConfig) and self.divergence.floor is not None:
+            raise ValueError("the floor of a mixture is that of divergence dispersed")
+        if posterior == "von-mises-fisher" and self.groups > 1:
+            raise ValueError("a von-mises-fisher latent has one sphere: groups must be 1")
+        if self.readout == "every":
+            raise ValueError("prior mixture needs one posterior a sentence, not readout: every")
         return self

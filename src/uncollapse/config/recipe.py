@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from uncollapse.config.base import Section
-from uncollapse.config.latents import DualConfig, LatentConfig
+from uncollapse.config.latents import DualConfig, LatentConfig, MixtureConfig
 from uncollapse.config.pieces import DataConfig, DecoderConfig, EncoderConfig
 from uncollapse.config.training import (
     JointStrategyConfig,
@@ -22,7 +22,12 @@ from uncollapse.errors import UserError, unknown_name
 # pydantic speaks of Python where these are about YAML
 PLAIN = dict.fromkeys(
     ("model_type", "model_attributes_type", "dict_type"), "input should be a section of keys"
-) | {"tuple_type": "input should be a list", "too_short": "the list should not be empty"}
+) | {
+    "tuple_type": "input should be a list",
+    "too_short": "the list should not be empty",
+    "bool_parsing": "input should be true or false",
+    "bool_type": "input should be true or false",
+}
 
 
 class Recipe(Section):
@@ -47,7 +52,12 @@ class Recipe(Section):
     @field_validator("latents", mode="before")
     @classmethod
     def _null_is_none(cls, value: Any) -> Any:
-        return {} if value is None else value
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            return value
+        # a recipe that extends another takes a latent away by null
+        return {name: latent for name, latent in value.items() if latent is not None}
 
     @field_validator("latents")
     @classmethod
@@ -115,6 +125,23 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
         raise _one_line(error) from None
 
 
+def check_components(recipe: Recipe, sentences: int) -> None:
+    """Refuse a mixture of more components than there are sentences to learn them from.
+
+    Raises
+    ------
+    UserError
+        One line that names the key.
+    """
+    for name, latent in recipe.latents.items():
+        prior = latent.prior
+        if isinstance(prior, MixtureConfig) and prior.components > sentences:
+            raise UserError(
+                f"latents.{name}.prior.components: {prior.components} components cannot be "
+                f"learned from {sentences} training sentences"
+            )
+
+
 def keys_of_kind(kind: object) -> set[str]:
     """All keys that a section of this kind may have; none if there is no such kind."""
     if not isinstance(kind, str):
@@ -128,7 +155,9 @@ def _below(section: type[Section]) -> list[type[Section]]:
 
 
 def _one_line(error: ValidationError) -> UserError:
-    detail = error.errors()[0]
+    details = error.errors()
+    # a misspelt key is also a missing one, and says more
+    detail = next((one for one in details if one["type"] == "extra_forbidden"), details[0])
     *parents, last = [str(part) for part in detail["loc"]] or ["recipe"]
     visible, sections = _locate(parents)
     context = detail.get("ctx", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from uncollapse.config.base import NonNegative, Positive, Section, Size
 
@@ -49,10 +49,35 @@ ScheduleConfig = Annotated[
 ]
 
 
+class SupervisionConfig(Section):
+    """A column of labels that a discrete variable is to tell, charged −log q(label|x).
+
+    ``variable`` is the name of a latent of codes, or ``NAME.component`` of the components of a
+    mixture; ``index`` says which of its variables. Sentences without a label cost nothing.
+    """
+
+    column: Annotated[str, Field(min_length=1)]
+    variable: Annotated[str, Field(min_length=1)]
+    index: Annotated[int, Field(ge=0)] = 0
+    weight: Positive = 1.0
+
+
 class ObjectiveConfig(Section):
-    """How the divergence is weighed over the course of training."""
+    """How the divergence is weighed over the course of training, and what labels add."""
 
     weight: ScheduleConfig = ConstantScheduleConfig()
+    samples: Size = 1  # of z a sentence, over which training averages the reconstruction
+    supervision: tuple[SupervisionConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> ObjectiveConfig:
+        columns = [part.column for part in self.supervision]
+        targets = [f"index {part.index} of {part.variable}" for part in self.supervision]
+        for what, names in (("supervision by column", columns), ("supervision of", targets)):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{what} {twice} is there twice")
+        return self
 
 
 # --- strategy and training ----------------------------------------------------------------
@@ -138,3 +163,13 @@ class TrainingConfig(Section):
     plateau: PlateauConfig | None = PlateauConfig()
     checkpoint_every_minutes: Positive = 10.0
     tensorboard: bool = False  # the history also for TensorBoard; needs the extra
+    # batches after which the latent space is kept, where there is one; 0 is before training
+    snapshots: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
+
+    @field_validator("snapshots")
+    @classmethod
+    def _in_order(cls, snapshots: tuple[int, ...]) -> tuple[int, ...]:
+        twice = next((step for step in snapshots if snapshots.count(step) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is there twice")
+        return tuple(sorted(snapshots))

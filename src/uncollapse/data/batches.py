@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ class Batch:
         n + 2: ``<s>`` and ``</s>`` are counted.
     index : (B,) int64
         Row of each sentence in its corpus.
-    labels : (B,) int64 or None
-        Class of each sentence, -1 where missing.
+    labels : dict of str to (B,) int64
+        By column of labels, the class of each sentence, -1 where missing; empty without labels.
     total : int
         Sentences of this batch over all processes.
     """
@@ -35,7 +35,7 @@ class Batch:
     tokens: Tensor
     lengths: Tensor
     index: Tensor
-    labels: Tensor | None
+    labels: dict[str, Tensor]
     total: int
 
     @property
@@ -66,9 +66,20 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        labels = None if self.labels is None else self.labels.to(device)
-        index = self.index.to(device)
-        return Batch(self.tokens.to(device), self.lengths.to(device), index, labels, self.total)
+        return self._map(lambda part: part.to(device))
+
+    def repeat(self, times: int) -> Batch:
+        """The whole batch so many times, one after the other; row b is row b + k·B again.
+
+        For several posterior samples of each sentence. ``total`` counts sentences, not rows, and
+        stays.
+        """
+        return self._map(lambda part: part.repeat(times, *[1] * (part.dim() - 1)))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        labels = {column: change(ids) for column, ids in self.labels.items()}
+        tokens, lengths, index = map(change, (self.tokens, self.lengths, self.index))
+        return Batch(tokens, lengths, index, labels, self.total)
 
 
 class BucketedBatches:
@@ -251,11 +262,11 @@ def _assemble(corpus: Corpus, rows: np.ndarray, total: int) -> Batch:
     tokens[:, 0] = BOS
     tokens[:, 1:-1] = np.where(word, corpus.tokens[places], PAD)
     tokens[np.arange(len(rows)), lengths + 1] = EOS
-    labels = None if corpus.label_ids is None else corpus.label_ids[rows].astype(np.int64)
+    labels = {name: column.ids[rows] for name, column in corpus.columns.items()}
     return Batch(
         tokens=torch.from_numpy(tokens),
         lengths=torch.from_numpy(lengths + 2),
         index=torch.from_numpy(np.array(rows, np.int64)),
-        labels=None if labels is None else torch.from_numpy(labels),
+        labels={name: torch.from_numpy(ids.astype(np.int64)) for name, ids in labels.items()},
         total=total,
     )

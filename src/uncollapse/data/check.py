@@ -114,8 +114,10 @@ def check(
 
     Parameters
     ----------
-    source, text_column, label_column
+    source, text_column
         See :class:`uncollapse.data.sources.Rows`.
+    label_column : str or None
+        Count the sentences of each class in it.
     tokenizer_kind, vocabulary_size, min_count, unk_token
         See :meth:`uncollapse.data.tokenizer.Tokenizer.train`.
     max_length : int or None
@@ -135,7 +137,7 @@ def check(
     learnt_from = source if train is None else train
     texts = (text for text, _ in read_rows(learnt_from, text_column))
     tokenizer = Tokenizer.train(texts, tokenizer_kind, vocabulary_size, min_count, unk_token)
-    rows = Rows(source, text_column, label_column)
+    rows = Rows(source, text_column, [] if label_column is None else [label_column])
     report = CheckReport(rows.source, rows.format, len(tokenizer), str(learnt_from))
     seen = np.zeros(len(tokenizer), bool)
     histogram = np.zeros(0, np.int64)  # sentences of each length
@@ -154,7 +156,7 @@ def check(
         hashes.append(_hashes(texts)[~empty])
         kept = [name for name, dropped in zip(names, empty, strict=True) if not dropped]
         labels.update(name for name in kept if name is not None)
-        report.missing_labels += kept.count(None) if label_column is not None else 0
+        report.missing_labels += kept.count(None) if rows.label_columns else 0
     report.columns = rows.columns
     report.sentences = int(histogram.sum())
     if not report.sentences:
@@ -173,14 +175,14 @@ def check(
 
 
 def _chunks(rows: Rows) -> Iterator[tuple[np.ndarray, list[str], list[str | None]]]:
-    """Line numbers, texts and labels, some thousand rows at a time."""
+    """Line numbers, texts and first labels, some thousand rows at a time."""
     lines: list[int] = []
     texts: list[str] = []
     names: list[str | None] = []
-    for text, name in rows:
+    for text, labels in rows:
         lines.append(rows.line)
         texts.append(text)
-        names.append(name)
+        names.append(labels[0] if labels else None)
         if len(texts) == _CHUNK:
             yield np.array(lines), texts, names
             lines, texts, names = [], [], []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from uncollapse.data.sources import Row
+from uncollapse.data.records import Row
 from uncollapse.data.tokenizer import UNK, Tokenizer
 from uncollapse.errors import UserError, unknown_name
 
@@ -29,8 +29,6 @@ class CorpusReport:
         Sentences longer than ``max_length``; their ends are cut off.
     unknown : int
         Tokens that are the unknown word.
-    missing_labels : int
-        Kept sentences without a label (0 for a corpus that has no labels).
     """
 
     sentences: int = 0
@@ -38,7 +36,6 @@ class CorpusReport:
     empty: int = 0
     cut: int = 0
     unknown: int = 0
-    missing_labels: int = 0
 
     def summary(self) -> str:
         """One line for a person; leaves out what did not happen."""
@@ -46,64 +43,127 @@ class CorpusReport:
         parts = [f"{self.sentences:,} sentences, {self.tokens:,} tokens ({share:.2f} % unknown)"]
         parts += [f"{self.empty:,} empty rows dropped"] if self.empty else []
         parts += [f"{self.cut:,} sentences cut to the maximum length"] if self.cut else []
-        parts += [f"{self.missing_labels:,} without a label"] if self.missing_labels else []
         return "; ".join(parts)
 
 
-class _LabelIds(dict[str | None, int]):
-    """Label name to class number; numbers new names as they come unless the names are given."""
+@dataclass(frozen=True)
+class LabelColumn:
+    """The classes of N sentences in one column of labels.
 
-    def __init__(self, names: list[str] | None) -> None:
+    Attributes
+    ----------
+    ids : (N,) int32
+        Class of each sentence, -1 where missing.
+    names : list of str
+        Name of each class.
+    """
+
+    ids: np.ndarray
+    names: list[str]
+
+    def __getitem__(self, rows: np.ndarray | slice) -> LabelColumn:
+        return LabelColumn(self.ids[rows], self.names)
+
+    @property
+    def labelled(self) -> int:
+        """Sentences that have a label."""
+        return int(np.count_nonzero(self.ids >= 0))
+
+    def summary(self) -> str:
+        """Say for a person how many sentences have a label, and of how many classes."""
+        counts = f"{self.labelled:,} of {len(self.ids):,} labelled"
+        return f"{counts}, {len(self.names):,} class{'' if len(self.names) == 1 else 'es'}"
+
+
+class _Numbers(dict[str | None, int]):
+    """Class name to number; numbers new names as they come unless the names are given."""
+
+    def __init__(self, column: str, names: list[str] | None) -> None:
         super().__init__({name: i for i, name in enumerate(names or [])})
         if len(self) != len(names or []):
-            raise UserError(f"label names must differ from one another: {', '.join(names or [])}")
+            listed = ", ".join(names or [])
+            raise UserError(f"classes of column {column!r} must differ from one another: {listed}")
         self[None] = -1
         self.names = names
 
     def __missing__(self, name: str | None) -> int:
         if self.names is not None:
-            raise unknown_name("label", str(name), self.names)
+            raise KeyError(name)
         self[name] = len(self) - 1  # None is in there too
         return self[name]
 
+    def column(self, ids: np.ndarray) -> LabelColumn:
+        """The column of these numbers, renumbered in the order of the names if they are new."""
+        if self.names is not None:
+            return LabelColumn(ids, self.names)
+        by_number = [name for name in self if name is not None]
+        numeric = all(name.isdecimal() for name in by_number)
+        names = sorted(by_number, key=lambda name: (int(name) if numeric else 0, name))
+        place = {name: i for i, name in enumerate(names)}
+        # Numbers were given as the names came; -1 picks the last entry, which stays -1.
+        renumber = np.array([*(place[name] for name in by_number), -1], np.int32)
+        return LabelColumn(renumber[ids], names)
+
 
 class Encoder:
-    """Rows to arrays of ids, a chunk at a time; keeps the report and the labels."""
+    """Rows to arrays of ids, a chunk at a time; keeps the report and the labels.
+
+    Parameters
+    ----------
+    source : str
+        What an error calls the rows.
+    tokenizer : Tokenizer
+    label_columns : mapping
+        Name of each label of a row, in their order, to its classes; None: those that occur.
+    max_length : int or None
+    """
 
     def __init__(
         self,
+        source: str,
         tokenizer: Tokenizer,
-        labelled: bool,
-        label_names: list[str] | None,
+        label_columns: Mapping[str, list[str] | None],
         max_length: int | None,
     ) -> None:
         if max_length is not None and max_length < 1:
             raise UserError(f"max_length must be at least 1, not {max_length}")
         self.report = CorpusReport()
+        self._source = source
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
-        self._label_ids = _LabelIds(label_names) if labelled else None
-        self._label_chunks: list[np.ndarray] = []
+        self._numbers = {name: _Numbers(name, known) for name, known in label_columns.items()}
+        self._label_chunks: dict[str, list[np.ndarray]] = {name: [] for name in label_columns}
 
     def encode(self, rows: Iterable[Row]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (tokens, lengths) of every chunk of rows; sentences without a word are gone."""
         rows = iter(rows)
         while chunk := list(islice(rows, _CHUNK)):
-            texts, names = zip(*chunk, strict=True)
+            texts = [text for text, _ in chunk]
             tokens, lengths = self._tokenizer.encode_flat(texts)
             tokens, lengths = self._cut(tokens, lengths)
             kept = lengths > 0
-            if self._label_ids is not None:
-                ids = map(self._label_ids.__getitem__, names)
-                label_ids = np.fromiter(ids, np.int32, count=len(names))[kept]
-                self._label_chunks.append(label_ids)
-                self.report.missing_labels += int(np.count_nonzero(label_ids < 0))
+            self._number([labels for _, labels in chunk], kept)
             self.report.empty += len(chunk) - int(np.count_nonzero(kept))
             self.report.sentences += int(np.count_nonzero(kept))
             self.report.tokens += len(tokens)
             self.report.unknown += int(np.count_nonzero(tokens == UNK))
             yield tokens.astype(self._dtype), lengths[kept]
+
+    def _number(self, labels: list[tuple[str | None, ...]], kept: np.ndarray) -> None:
+        """Number the labels of a chunk, those of dropped rows left out."""
+        for place, (column, numbers) in enumerate(self._numbers.items()):
+            # a class of dropped rows alone is no class of the corpus
+            names = [row[place] if keep else None for row, keep in zip(labels, kept, strict=True)]
+            try:
+                ids = np.fromiter(map(numbers.__getitem__, names), np.int32, count=len(names))
+            except KeyError as missing:
+                (name,) = missing.args
+                before = self.report.sentences + self.report.empty
+                at = f"{self._source}, row {before + names.index(name) + 1}"
+                fault = unknown_name(f"class in column {column!r}:", name, numbers.names or [])
+                raise UserError(f"{at}: {fault}") from None
+            self._label_chunks[column].append(ids[kept])
 
     def _cut(self, tokens: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         limit = self._max_length
@@ -114,21 +174,16 @@ class Encoder:
         place = np.arange(len(tokens)) - np.repeat(starts, lengths)  # of a token in its sentence
         return tokens[place < limit], np.minimum(lengths, limit)
 
-    def require_sentences(self, source: str) -> None:
+    def require_sentences(self) -> None:
+        """Refuse rows of which none has a word."""
         if not self.report.sentences:
-            raise UserError(f"{source} has no sentence with a word in it")
+            raise UserError(f"{self._source} has no sentence with a word in it")
 
-    def labels(self) -> tuple[np.ndarray | None, list[str]]:
-        """Class of every sentence so far, and the names of the classes."""
-        if self._label_ids is None:
-            return None, []
-        found = np.concatenate([np.zeros(0, np.int32), *self._label_chunks])
-        if self._label_ids.names is not None:
-            return found, self._label_ids.names
-        by_number = [name for name in self._label_ids if name is not None]
-        numeric = all(name.isdecimal() for name in by_number)
-        names = sorted(by_number, key=lambda name: (int(name) if numeric else 0, name))
-        place = {name: i for i, name in enumerate(names)}
-        # Numbers were given as the names came; -1 picks the last entry, which stays -1.
-        renumber = np.array([*(place[name] for name in by_number), -1], np.int32)
-        return renumber[found], names
+    def columns(self) -> dict[str, LabelColumn]:
+        """The labels of every sentence so far, by column."""
+        return {
+            name: numbers.column(np.concatenate([np.zeros(0, np.int32), *chunks]))
+            for (name, numbers), chunks in zip(
+                self._numbers.items(), self._label_chunks.values(), strict=True
+            )
+        }

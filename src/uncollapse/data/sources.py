@@ -1,21 +1,18 @@
-"""Streaming rows (text, label) from a text, CSV, JSON-lines or Parquet file, or from the hub."""
+"""Streaming rows of text and labels from a text, CSV, JSON-lines or Parquet file, or the hub."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
+from uncollapse.data.records import Records, Row
 from uncollapse.errors import RunError, UncollapseError, UserError
-
-Row = tuple[str, str | None]
 
 FORMATS = (".txt", ".csv", ".jsonl", ".parquet")
 MAX_LINE_BYTES = 1_000_000
@@ -24,14 +21,14 @@ _HUB_NAME = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<split>[\w.\[\]%:+
 
 
 def read_rows(
-    source: str | Path, text_column: str = "text", label_column: str | None = None
+    source: str | Path, text_column: str = "text", label_columns: Sequence[str] = ()
 ) -> Iterator[Row]:
     """Stream the rows of a source; see :class:`Rows`."""
-    return iter(Rows(source, text_column, label_column))
+    return iter(Rows(source, text_column, label_columns))
 
 
-class Rows:
-    """The rows ``(text, label or None)`` of one source, read as a stream.
+class Rows(Records):
+    """The rows ``(text, labels)`` of one source, read as a stream.
 
     An empty line is a row with an empty text, so that it can be counted.
 
@@ -43,8 +40,9 @@ class Rows:
         other than train after a colon: ``imdb:test``).
     text_column : str
         Where the text is; a ``.txt`` file has no columns and ignores it.
-    label_column : str or None
-        Where the class label is, if wanted. Numbers become names (``"0"``, ``"1"``); null and
+    label_columns : sequence of str
+        Where the class labels are, as far as they are wanted: all are read in the same pass,
+        and each row has them in this order. Numbers become names (``"0"``, ``"1"``); null and
         empty labels become None.
 
     Attributes
@@ -52,7 +50,8 @@ class Rows:
     format : str
         ``"txt"``, ``"csv"``, ``"jsonl"``, ``"parquet"`` or ``"hub"``.
     columns : list of str
-        The columns met so far, known from the first row on.
+        The columns met so far: all of them from the first row on, but for ``jsonl``, whose
+        lines may have different ones.
     line : int
         Line (parquet, hub: row) of the row that was read last, from 1.
 
@@ -64,17 +63,14 @@ class Rows:
     """
 
     def __init__(
-        self, source: str | Path, text_column: str = "text", label_column: str | None = None
+        self, source: str | Path, text_column: str = "text", label_columns: Sequence[str] = ()
     ) -> None:
-        self.source = str(source)
-        self.text_column = text_column
-        self.label_column = label_column
-        self.columns: list[str] = []
-        self.line = 0
+        super().__init__(str(source), text_column, label_columns)
         self.format = _find_format(self.source)
-        if self.format == "txt" and label_column is not None:
+        if self.format == "txt" and self.label_columns:
+            column = self.label_columns[0]
             raise UserError(
-                f"{self.source} has no label column {label_column!r}: a .txt file has no columns"
+                f"{self.source} has no label column {column!r}: a .txt file has no columns"
             )
 
     def __iter__(self) -> Iterator[Row]:
@@ -125,7 +121,7 @@ class Rows:
 
     def _read_text(self) -> Iterator[Row]:
         self.columns = ["text"]
-        return zip(self._lines(), repeat(None), strict=False)
+        return zip(self._lines(), repeat(()), strict=False)
 
     def _read_csv(self) -> Iterator[Row]:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
@@ -135,23 +131,22 @@ class Rows:
             if not self.columns:
                 return
             text_at = self._position(self.text_column)
-            label_at = None if self.label_column is None else self._position(self.label_column)
+            labels_at = [(self._position(name), name) for name in self.label_columns]
             width = len(self.columns)
             for fields in reader:
                 if not fields:
-                    yield "", None
+                    yield "", self._unlabelled
                     continue
                 if len(fields) != width:
                     raise self._fault(f"{len(fields)} fields, but the header has {width}")
-                yield fields[text_at], None if label_at is None else self._label(fields[label_at])
+                yield fields[text_at], tuple(self._label(fields[i], name) for i, name in labels_at)
         except csv.Error as error:
             raise self._fault(f"not valid CSV ({error})") from None
 
     def _read_jsonl(self) -> Iterator[Row]:
-        columns: dict[str, None] = {}
         for line in self._lines():
             if not line or line.isspace():
-                yield "", None
+                yield "", self._unlabelled
                 continue
             try:
                 record = json.loads(line)
@@ -159,15 +154,9 @@ class Rows:
                 raise self._fault(f"not valid JSON ({error})") from None
             if not isinstance(record, dict):
                 raise self._fault(f"not a JSON object but {type(record).__name__}")
-            if not record.keys() <= columns.keys():
-                columns.update(dict.fromkeys(record))
-                self.columns = list(columns)
-            if self.text_column not in record:
-                raise self._no_column(self.text_column, list(record), f", line {self.line}")
-            yield self._row(record)
-        # A label may be left out here and there; one that is nowhere is a wrong name.
-        if columns and self.label_column is not None and self.label_column not in columns:
-            raise self._no_column(self.label_column, self.columns)
+            yield self._meet(record)
+        if self.columns:
+            self._require_labels()
 
     # -- tables -------------------------------------------------------------------------------
 
@@ -183,8 +172,7 @@ class Rows:
             raise UserError(f"{self.source}: not a valid parquet file ({_line(error)})") from None
         with file:
             self.columns = list(file.schema_arrow.names)
-            wanted = [self.text_column]
-            wanted += [self.label_column] if self.label_column is not None else []
+            wanted = list(dict.fromkeys([self.text_column, *self.label_columns]))
             for column in wanted:
                 self._position(column)
             try:
@@ -205,9 +193,8 @@ class Rows:
                 self.line += 1
                 if self.line == 1:
                     self.columns = list(record)
-                    for column in (self.text_column, self.label_column):
-                        if column is not None:
-                            self._position(column)
+                    for column in (self.text_column, *self.label_columns):
+                        self._position(column)
                 yield self._row(record)
         except UncollapseError:
             raise
@@ -216,49 +203,11 @@ class Rows:
         except Exception as error:  # the network's errors are of whatever library is below
             raise RunError(f"cannot read the dataset {self.source}: {_line(error)}") from None
 
-    # -- one row ------------------------------------------------------------------------------
+    # -- errors -------------------------------------------------------------------------------
 
-    def _row(self, record: dict[str, Any]) -> Row:
-        text = record[self.text_column]
-        if not isinstance(text, str):
-            kind = "null" if text is None else type(text).__name__
-            raise self._fault(f"column {self.text_column!r} must be a string, not {kind}")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:  # JSON can spell out half a character: "\ud800"
-                raise self._fault("the text has a lone surrogate, which is no character") from None
-        if self.label_column is None:
-            return text, None
-        return text, self._label(record.get(self.label_column))
-
-    def _label(self, value: Any) -> str | None:
-        if isinstance(value, str):
-            return value.strip() or None
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return None
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, int | float):
-            # A column of integers with gaps often arrives as floats.
-            return str(int(value)) if float(value).is_integer() else str(value)
-        kind = type(value).__name__
-        raise self._fault(f"label {self.label_column!r} must be a string or a number, not {kind}")
-
-    def _position(self, column: str) -> int:
-        if column not in self.columns:
-            raise self._no_column(column, self.columns)
-        return self.columns.index(column)
-
-    def _fault(self, what: str) -> UserError:
+    def _place(self) -> str:
         place = "row" if self.format in ("parquet", "hub") else "line"
-        return UserError(f"{self.source}, {place} {self.line}: {what}")
-
-    def _no_column(self, column: str, columns: list[str], place: str = "") -> UserError:
-        close = get_close_matches(column, columns, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(columns)
-        return UserError(f"{self.source}{place}: no column {column!r}{hint} (columns: {known})")
+        return f"{self.source}, {place} {self.line}"
 
     def _unreadable(self, error: OSError) -> UserError:
         return UserError(f"cannot read {self.source}: {error.strerror or _line(error)}")

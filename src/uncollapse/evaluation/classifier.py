@@ -105,6 +105,7 @@ def train_classifier(
             counts = f"labels = {labels:,}, but the training data has {len(known):,}"
             raise UserError(f"{counts} labelled sentences")
         known = known.sample(labels, seed)
+    column = next(iter(train.columns))
     batches = BucketedBatches(train.select(np.sort(known.rows)), batch_size, seed=seed)
     checked = labelled_sentences(validation, "the validation data").numbered_as(known.names)
     checked_corpus = validation.select(checked.rows)
@@ -117,8 +118,8 @@ def train_classifier(
         if progress is not None:
             progress("biLSTM epochs", epoch + 1, epochs)
         for batch in batches.epoch(epoch):
-            assert batch.labels is not None
-            yield batch.to(device), batch.labels.to(device)
+            moved = batch.to(device)
+            yield moved, moved.labels[column]
 
     fit(
         classifier,

@@ -192,7 +192,7 @@ def corpus_of_ids(sentences: Sentences) -> Corpus:
     tokens = np.array([word for sentence in sentences for word in sentence], np.uint32)
     unknown = int(np.count_nonzero(tokens == UNK))
     report = CorpusReport(sentences=len(sentences), tokens=len(tokens), unknown=unknown)
-    return Corpus(tokens, offsets, None, [], report)
+    return Corpus(tokens, offsets, {}, report)
 
 
 def _beside_real(

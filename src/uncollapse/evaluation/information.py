@@ -104,7 +104,8 @@ def active_units(
     definition = f"dimensions with Var_x(E_q z) ≥ {threshold:g} Var_p(z)"
     if count < 2:
         return no_figure("units", "none: a variance needs two sentences", definition)
-    values = means.detach().double().cpu() / deviation
+    scale = torch.as_tensor(deviation).double().cpu()
+    values = means.detach().double().cpu() / scale
     values = (values - values.mean(0)).numpy()  # (N, D)
     random = np.random.default_rng(0)
     scores = []

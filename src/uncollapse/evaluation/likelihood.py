@@ -32,6 +32,8 @@ ROWS = 2048
 # posterior samples behind reconstruction and ELBO: the first of those behind the NLL, so that
 # these figures do not depend on how many more are drawn
 ELBO_SAMPLES = 10
+# values of z over which the marginal is summed instead, where z is a code and has no more
+ENUMERATED = 512
 
 NATS = "nats/sentence"
 NLL = "−log p(x), </s> counted and <s> not"
@@ -58,9 +60,11 @@ class SentenceScores:
     fitted : bool
         Whether a Gaussian fitted to its samples stands in for a posterior without a density.
     samples, reconstruction_samples : int
-        Draws of z behind the two; 0: nothing is random.
+        Draws of z behind the two; 0: nothing is random, or all is summed over.
     tokens : (N,) int64
         Predicted tokens: words and ``</s>``.
+    codes : int
+        Values of z that are summed over, where they are few; then both figures are exact.
     """
 
     log_likelihood: np.ndarray | None
@@ -69,6 +73,7 @@ class SentenceScores:
     reconstruction_samples: int
     tokens: np.ndarray
     fitted: bool = False
+    codes: int = 0
 
 
 def score_sentences(
@@ -85,6 +90,8 @@ def score_sentences(
 
     log p(x) ≥ E log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q (Burda et al. 2016, eq. 8),
     with q the density of the z that the decoder saw. Weights are float64, the networks f32.
+    Components of a mixture are marginalised exactly; where z is one of at most `ENUMERATED`
+    codes, so is z itself, and nothing is drawn.
 
     Parameters
     ----------
@@ -113,6 +120,7 @@ def score_sentences(
     dense = model.has_likelihood
     if not dense:
         samples = 1  # z is a function of x
+    points = model.every_point(ENUMERATED) if dense and model.latent_dim else None
     log_likelihood = np.empty(len(corpus))
     reconstruction = np.empty(len(corpus))
     done = 0
@@ -121,17 +129,18 @@ def score_sentences(
         read = sequential_batches(corpus if encoded is None else encoded, batch_size)
         for batch, source in zip(sequential_batches(corpus, batch_size), read, strict=True):
             batch, source = batch.to(device), source.to(device)
-            scores, log_ratios = _sample_scores(model, batch, source, samples, seed)  # (B, S)
+            if points is not None:
+                bound, expected = _enumerated(model, batch, source, points)
+            else:
+                bound, expected = _sampled(model, batch, source, samples, seed)
             rows = batch.index.cpu().numpy()
-            reconstruction[rows] = scores[:, :ELBO_SAMPLES].mean(1).cpu().numpy()
-            log_weights = scores + log_ratios
-            bound = log_weights.logsumexp(1) - math.log(log_weights.shape[1])  # (B,)
+            reconstruction[rows] = expected.cpu().numpy()
             log_likelihood[rows] = bound.cpu().numpy()
             done += batch.size
             if progress is not None:
                 progress("likelihood", done, len(corpus))
     _require_finite(log_likelihood if dense else reconstruction)
-    drawn = dense and model.latent_dim > 0
+    drawn = dense and model.latent_dim > 0 and points is None
     fitted = dense and not model.has_density
     return SentenceScores(
         log_likelihood if dense else None,
@@ -140,7 +149,37 @@ def score_sentences(
         min(samples, ELBO_SAMPLES) if drawn else 0,
         corpus.lengths + 1,
         fitted,
+        0 if points is None else len(points),
     )
+
+
+def _sampled(
+    model: Model, batch: Batch, source: Batch, samples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The bound on log p(x), and the mean reconstruction of the first samples; ``(B,)`` each."""
+    scores, log_ratios = _sample_scores(model, batch, source, samples, seed)  # (B, S)
+    log_weights = scores + log_ratios
+    bound = log_weights.logsumexp(1) - math.log(log_weights.shape[1])
+    return bound, scores[:, :ELBO_SAMPLES].mean(1)
+
+
+def _enumerated(model: Model, batch: Batch, source: Batch, points: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(x) = ln Σ_z p(z) p(x|z) and E_q log p(x|z), both exact, ``(B,)`` float64."""
+    posterior = model.posterior(source)
+    assert posterior is not None
+    device = batch.tokens.device
+    points = points.to(device).double()  # (C, D)
+    wide = posterior.map(Tensor.double)
+    chunk = max(1, ROWS // batch.size)
+    scores, shares = [], []
+    for part in points.split(chunk):
+        z = part.expand(batch.size, -1, -1)  # (B, c, D)
+        precision = model.decoder.output.weight.dtype
+        scores.append(model.decoder.log_prob_samples(z.to(precision), batch).double())
+        shares.append(wide.log_prob(z).exp())
+    found = torch.cat(scores, 1)  # (B, C)
+    bound = (found + model.log_prior(points)).logsumexp(1)
+    return bound, (torch.cat(shares, 1) * found).sum(1)
 
 
 def _sample_scores(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -128,6 +128,10 @@ class PosteriorPass:
     step_kl : Tensor or None
         ``(N,)``: mean KL of the steps that a timestep-mean divergence looks at, plus the KL of
         the other latents; None where no latent has that divergence.
+    latents : dict of str to Distribution
+        ``{latent: (N, D)}``: the posteriors one by one.
+    variables : dict of str to Tensor
+        ``{variable: (N, M, K)}``: log-probabilities of the values of the discrete variables.
     """
 
     posterior: Distribution
@@ -136,6 +140,8 @@ class PosteriorPass:
     kl_samples: int
     fitted: bool
     step_kl: Tensor | None
+    latents: dict[str, Distribution] = field(default_factory=dict)
+    variables: dict[str, Tensor] = field(default_factory=dict)
 
 
 def posterior_pass(
@@ -154,7 +160,8 @@ def posterior_pass(
     if not latents:
         return None
     stepwise = has_step_divergence(model)
-    posteriors: list[Distribution] = []
+    posteriors: list[list[Distribution]] = []
+    variables: dict[str, list[Tensor]] = {}
     means: list[Tensor] = []
     kls: list[Tensor] = []
     step_kls: list[Tensor] = []
@@ -163,7 +170,10 @@ def posterior_pass(
     done = 0
     with evaluating(model) as device:
         for batch in sequential_batches(corpus, batch_size):
-            found = list(model.infer(batch.to(device)).values())
+            inferences = model.infer(batch.to(device))
+            for name, values in model.variables(inferences).items():
+                variables.setdefault(name, []).append(values.cpu())
+            found = list(inferences.values())
             index.append(batch.index)
             parts = [inference.posterior for inference in found]
             means.append(torch.cat([part.mean for part in parts], -1).float().cpu())
@@ -178,26 +188,28 @@ def posterior_pass(
                 if stepwise:
                     pairs = zip(latents, found, charged, strict=True)
                     step_kls.append(torch.stack([_charged(*pair) for pair in pairs]).sum(0).cpu())
-            posteriors.append(side_by_side(parts))
+            posteriors.append(parts)
             done += batch.size
             if progress is not None:
                 progress("posteriors", done, len(corpus))
     order = torch.cat(index).argsort()
+    joined = [join(column)[order] for column in zip(*posteriors, strict=True)]
     return PosteriorPass(
-        join(posteriors)[order],
+        side_by_side(joined),
         torch.cat(means)[order],
         torch.cat(kls)[order] if kls else None,
         kl_samples,
         model.has_likelihood and not model.has_density,
         torch.cat(step_kls)[order] if step_kls else None,
+        dict(zip(model.latents, joined, strict=True)),
+        {name: torch.cat(parts)[order] for name, parts in variables.items()},
     )
 
 
 def prior_scale(model: Model) -> Tensor:
     """Standard deviation of the prior in every dimension of z, ``(D,)`` float64."""
     latents = [part for part in model.latents.values() if isinstance(part, Latent)]
-    scales = [torch.full((latent.dim,), latent.prior.deviation).double() for latent in latents]
-    return torch.cat(scales)
+    return torch.cat([latent.prior.deviation for latent in latents]).double().cpu()
 
 
 def has_step_divergence(model: Model) -> bool:

@@ -142,10 +142,11 @@ def _learner(recipe: Recipe, sentences: int) -> str:
     """The language model in words, with all that its perplexity depends on."""
     decoder, training = recipe.decoder, recipe.training
     held_out = max(1, min(MOST_HELD_OUT, round(HELD_OUT * sentences)))
+    epochs = f"{training.max_epochs} epoch{'' if training.max_epochs == 1 else 's'}"
     return (
         f"{decoder.kind} language model, embedding {decoder.embedding_dim}, "
         f"hidden {decoder.hidden_dim}, {training.optimizer} {training.learning_rate:g}, "
-        f"best of {training.max_epochs} epochs on {held_out:,} held out of its {sentences:,} "
+        f"best of {epochs} on {held_out:,} held out of its {sentences:,} "
         f"sentences; {ERROR}"
     )
 

@@ -15,6 +15,7 @@ from uncollapse.evaluation import likelihood
 from uncollapse.evaluation.information import MI, active_units, mutual_information
 from uncollapse.evaluation.likelihood import FITTED, NO_DENSITY, NO_LATENT, score_sentences
 from uncollapse.evaluation.metric import Metric, no_figure, ratio_over_sentences
+from uncollapse.evaluation.mixtures import mixture_metrics, mixture_names
 from uncollapse.evaluation.paper_variants import has_learned_divergence, ivae, twr
 from uncollapse.evaluation.passes import (
     PosteriorPass,
@@ -47,7 +48,8 @@ INFORMATION_SENTENCES = 10_000  # mutual information costs N²
 def metric_names(model: Model) -> tuple[str, ...]:
     """The figures that :func:`evaluate` gives for a model, in their order."""
     twr = TWR if has_step_divergence(model) else ()
-    return STANDARD + twr + (IVAE if has_learned_divergence(model) else ())
+    dual = IVAE if has_learned_divergence(model) else ()
+    return STANDARD + twr + dual + mixture_names(model)
 
 
 def evaluate(
@@ -140,6 +142,8 @@ def evaluate(
         result |= twr(model, corpus, found, batch_size=batch_size, progress=progress)
     if wanted & set(IVAE):
         result |= ivae(model, corpus, seed=seed, batch_size=batch_size, progress=progress)
+    if wanted & set(mixture_names(model)) and found is not None:
+        result |= mixture_metrics(model, corpus, found)
     return {name: result[name] for name in known if name in wanted}
 
 

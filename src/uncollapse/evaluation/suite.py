@@ -8,6 +8,7 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.device import check_seed
 from uncollapse.errors import UserError, unknown_name
+from uncollapse.evaluation.agreement import CLUSTERS, cluster_probes
 from uncollapse.evaluation.classifier import SUPERVISED, supervised_baseline
 from uncollapse.evaluation.generation import GENERATION, generation_probes
 from uncollapse.evaluation.geometry import GEOMETRY, geometry_probes
@@ -23,6 +24,7 @@ PROBES = {
     "representation": REPRESENTATION,
     "supervised": SUPERVISED,
     "geometry": GEOMETRY,
+    "clusters": CLUSTERS,
 }
 # they compare with training sentences, or learn from their labels
 NEED_TRAINING = {"generation", "representation", "supervised"}
@@ -49,12 +51,12 @@ def probe(
     tokenizer : Tokenizer
     test : Corpus
         Sentences that the model has not seen, encoded with ``tokenizer``; with labels for the
-        representation probes.
+        probes of representation and clusters.
     train : Corpus, optional
         Training sentences, for the probes of generation and representation.
     metrics : sequence of str, optional
         Figures, or groups of them: ``standard``, ``generation``, ``representation``,
-        ``supervised``, ``geometry``. By default the standard ones.
+        ``supervised``, ``geometry``, ``clusters``. By default the standard ones.
     samples : int
         Importance samples a sentence, S.
     generated : int
@@ -111,6 +113,10 @@ def probe(
                 batch_size=batch_size,
                 samples=samples,
                 progress=progress,
+            )
+        elif group == "clusters":
+            result |= cluster_probes(
+                model, test, metrics=wanted, seed=seed, batch_size=batch_size, progress=progress
             )
         elif group == "representation":
             result |= representation_probes(

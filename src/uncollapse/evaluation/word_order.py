@@ -57,8 +57,7 @@ def shuffle_words(corpus: Corpus, seed: int = 0) -> Corpus:
     return Corpus(
         np.asarray(corpus.tokens)[order],
         corpus.offsets,
-        corpus.label_ids,
-        corpus.label_names,
+        corpus.columns,
         corpus.report,
     )
 

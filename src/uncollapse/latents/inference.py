@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from uncollapse.distributions.base import Distribution
+from uncollapse.latents.priors import Mixture, MixtureKL, Prior
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Inference:
         ``(B, D)``: the sample that the decoder sees, once it is drawn.
     log_prob : Tensor, optional
         ``(B,)``: its log-density under the posterior, where this has one.
+    log_weights : Tensor, optional
+        ``(B, M, K)``: log q(c|x) of the M components, where the prior is a mixture.
     """
 
     posterior: Distribution
@@ -37,6 +40,8 @@ class Inference:
     mask: Tensor | None = None
     z: Tensor | None = None
     log_prob: Tensor | None = None
+    log_weights: Tensor | None = None
+    _mixture_kl: MixtureKL | None = None
 
     def draw(self) -> Tensor:
         """Draw the z ``(B, D)`` that the decoder sees, once."""
@@ -47,3 +52,12 @@ class Inference:
                 else:
                     self.z = self.posterior.rsample()
         return self.z
+
+    def mixture_kl(self, prior: Prior) -> MixtureKL:
+        """The parts of the KL to a mixture prior, computed once."""
+        if self._mixture_kl is None:
+            assert isinstance(prior, Mixture)
+            assert self.log_weights is not None
+            with torch.autocast(self.features.device.type, enabled=False):
+                self._mixture_kl = prior.decompose(self.posterior, self.log_weights)
+        return self._mixture_kl

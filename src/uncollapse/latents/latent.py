@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from uncollapse.config import LatentConfig
+from uncollapse.config import LatentConfig, MixtureConfig
 from uncollapse.distributions.base import Distribution
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.distributions.point import Point
 from uncollapse.encoders import Encoded
+from uncollapse.latents.discrete import unit_log_probs
 from uncollapse.latents.divergences import build_divergence
 from uncollapse.latents.divergences.kl import kl_per_dimension
 from uncollapse.latents.inference import Inference
 from uncollapse.latents.posteriors import build_posterior
+from uncollapse.latents.posteriors.family import FamilyPosterior, head
 from uncollapse.latents.priors import build_prior
 from uncollapse.readouts import KINDS as READOUTS
 
@@ -31,12 +33,18 @@ class Latent(nn.Module):
 
     def __init__(self, config: LatentConfig, feature_dim: int) -> None:
         super().__init__()
-        self.dim = config.dim
+        units = config.groups * config.dim
         self.readout = READOUTS[config.readout]
         self.combine = COMBINE[config.combine]
-        self.posterior = build_posterior(config.posterior, feature_dim, config.dim)
-        self.prior = build_prior(config.prior, config.dim)
-        self.divergence = build_divergence(config.divergence, feature_dim, config.dim)
+        self.posterior = build_posterior(config.posterior, feature_dim, units)
+        self.dim = units * self.posterior.width
+        self.prior = build_prior(config)
+        self.divergence = build_divergence(config.divergence, feature_dim, self.dim)
+        self.classifier = None  # q(c|x), where the prior has components
+        if isinstance(config.prior, MixtureConfig):
+            size = config.groups * config.prior.components
+            self.classifier = head(feature_dim, size, config.prior.hidden)
+            self.groups = config.groups
 
     @property
     def has_density(self) -> bool:
@@ -49,6 +57,11 @@ class Latent(nn.Module):
         return self.posterior.is_random
 
     @property
+    def is_discrete(self) -> bool:
+        """Whether z is a code."""
+        return isinstance(self.posterior, FamilyPosterior) and self.posterior.family.is_discrete
+
+    @property
     def is_charged(self) -> bool:
         """Whether the objective charges its divergence: an autoencoder's has no KL."""
         return self.has_density or not self.divergence.needs_density
@@ -59,10 +72,28 @@ class Latent(nn.Module):
         with torch.autocast(encoded.states.device.type, enabled=False):
             features = self.readout(encoded).float()
             if features.dim() == 2:  # (B, H)
-                return Inference(self.posterior(features), features)
+                found = Inference(self.posterior(features), features)
+                if self.classifier is not None:
+                    logits = self.classifier(features).unflatten(-1, (self.groups, -1))
+                    found.log_weights = logits.log_softmax(-1)  # (B, M, K)
+                return found
             steps = self.posterior(features, encoded.mask)  # (B, T, D)
             last = features[_last_step(encoded.mask)]  # (B, H)
             return Inference(self.combine(steps, encoded.mask), last, steps, encoded.mask)
+
+    def variables(self, name: str, inference: Inference) -> dict[str, Tensor]:
+        """Log-probabilities of the values of the discrete variables, ``{name: (B, M, K)}``.
+
+        The units of a discrete latent go by the latent's ``name``, the components of a
+        mixture by ``NAME.component``.
+        """
+        found: dict[str, Tensor] = {}
+        units = unit_log_probs(inference.posterior)
+        if units is not None:
+            found[name] = units
+        if inference.log_weights is not None:
+            found[f"{name}.component"] = inference.log_weights
+        return found
 
     def penalty(self, inference: Inference) -> Tensor:
         """What the objective charges, nats per sentence, ``(B,)``."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from uncollapse.config import ObjectiveConfig
-from uncollapse.model import Terms
 from uncollapse.objectives.schedules import Progress, final_weight, weight_at
+from uncollapse.terms import Terms
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Loss:
     weight : float
         Weight of the divergence in this batch.
     parts : dict of str to Tensor
-        ``(B,)`` each, unweighted, of all that counts: ``reconstruction`` and, unless its
-        weight is 0, ``divergence of NAME``.
+        ``(B,)`` each, unweighted, of all that counts: ``reconstruction``, unless its weight is
+        0 ``divergence of NAME``, and ``supervision by COLUMN``.
     """
 
     total: Tensor
@@ -33,10 +33,14 @@ class Loss:
 
 
 class Objective:
-    """−reconstruction + weight · divergence, mean over the batch, nats per sentence."""
+    """−reconstruction + weight · divergence + Σ weight · supervision, mean over the batch, nats.
+
+    The weight of the divergence follows a schedule, those of the supervision stay.
+    """
 
     def __init__(self, config: ObjectiveConfig) -> None:
         self.schedule = config.weight
+        self.supervision = {part.column: part.weight for part in config.supervision}
 
     def __call__(self, terms: Terms, total_sentences: int, progress: Progress) -> Loss:
         """Weigh, reduce and add.
@@ -55,12 +59,15 @@ class Objective:
         parts = {"reconstruction": terms.reconstruction}
         if weight:
             parts |= {f"divergence of {name}": value for name, value in terms.divergence.items()}
+        parts |= {f"supervision by {name}": value for name, value in terms.extra.items()}
         return Loss(per_sentence.sum() / total_sentences, weight, parts)
 
     def per_sentence(self, terms: Terms, weight: float | None = None) -> Tensor:
         """The objective of every sentence, ``(B,)``; by default at the schedule's final weight."""
         weight = final_weight(self.schedule) if weight is None else weight
         loss = -terms.reconstruction
+        for column, value in terms.extra.items():
+            loss = loss + self.supervision[column] * value
         if weight == 0:  # zero times infinity would not be zero
             return loss
         for divergence in terms.divergence.values():

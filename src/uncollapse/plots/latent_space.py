@@ -134,7 +134,7 @@ def latent_space(
         _draw(axes, means, labels, label_names, limit, prior)
         axes.set_title(title)
         if labelled:
-            _name_classes(figure, label_names)
+            name_classes(figure, label_names)
     return figure
 
 
@@ -151,7 +151,7 @@ def collapse_pair(left: LatentPanel, right: LatentPanel) -> Figure:
             axes.set_title(panel.title)
         both[1].set_ylabel("")
         if labelled:
-            _name_classes(figure, left.label_names)
+            name_classes(figure, left.label_names)
     return figure
 
 
@@ -213,7 +213,8 @@ def _draw(
     )
 
 
-def _name_classes(figure: Figure, label_names: Sequence[str]) -> None:
+def name_classes(figure: Figure, label_names: Sequence[str]) -> None:
+    """Name the classes of a picture beside it."""
     handles = [
         Line2D([], [], linestyle="", color=colour(n), marker=shape(n, MARKERS)[0], markersize=5)
         for n in range(len(label_names))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from uncollapse.config import Recipe, parse_recipe
+from uncollapse.config import DISCRETE, Recipe, parse_recipe
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.recipes.layers import Layers, leaves
 
@@ -58,10 +58,11 @@ def explain_recipe(name_or_path: str | Path, overrides: Iterable[str] = ()) -> s
 
 
 def with_latent_dim(recipe: Recipe, dim: int) -> Recipe:
-    """Give every latent of a recipe ``dim`` dimensions."""
+    """Give every latent of a recipe ``dim`` dimensions in each group; codes keep their size."""
     values = recipe.model_dump(mode="json")
-    for latent in values["latents"].values():
-        latent["dim"] = dim
+    for name, latent in values["latents"].items():
+        if recipe.latents[name].posterior.kind not in DISCRETE:
+            latent["dim"] = dim
     return parse_recipe(values)
 
 
@@ -111,10 +112,7 @@ def _layers(name_or_path: str, overrides: Iterable[str]) -> Layers:
         if corpus not in known:
             raise unknown_name(f"corpus of recipe {name}", corpus, known)
         for origin, corpora in settings:
-            # what a recipe lacks, a language model's encoder, it lacks on every corpus
-            parts = corpora.get(corpus, {}).items()
-            present = {key: value for key, value in parts if layers.values.get(key)}
-            layers.lay(present, f"{origin}, {corpus}")
+            layers.lay(_present(corpora.get(corpus, {}), layers.values), f"{origin}, {corpus}")
     own_name = documents[-1][1].get("name")
     layers.values["name"] = own_name or (Path(name).stem if is_file else name_or_path)
     for override in overrides:
@@ -123,6 +121,17 @@ def _layers(name_or_path: str, overrides: Iterable[str]) -> Layers:
             raise UserError(f"cannot read override {override!r}; write section.key=value")
         layers.put(path.strip().split("."), _parse(text, f"override {override!r}"), "--set")
     return layers
+
+
+def _present(changes: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Changes without those of parts that the recipe has set to null: it has them on no corpus."""
+    return {
+        key: _present(change, values[key])
+        if isinstance(change, dict) and isinstance(values.get(key), dict)
+        else change
+        for key, change in changes.items()
+        if not (isinstance(change, dict) and key in values and values[key] is None)
+    }
 
 
 def _read(name_or_path: str, extended_by: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uncollapse import __version__, saving
+from uncollapse.evaluation.mixtures import ACCURACY, ORDER
 from uncollapse.evaluation.suite import PROBES
+from uncollapse.plots import to_svg
 from uncollapse.report.page import comparison_page
+from uncollapse.report.sweep import Sweep, TradeOff, draw_tradeoff
 from uncollapse.report.table import Table, build_table
 
 if TYPE_CHECKING:
@@ -34,7 +38,8 @@ class Comparison:
     Attributes
     ----------
     recipes : tuple of str
-        In the order of the table.
+        The systems in the order of the table: recipes, and those of a sweep with their value,
+        e.g. ``dgm-vae, beta=0.2``.
     data : dict of str to str
         What ``train``, ``validation`` and ``test`` are.
     seeds, samples : int
@@ -46,9 +51,11 @@ class Comparison:
     created : str
         Date, ISO 8601.
     summaries : tuple of RunSummary
-        The runs that finished, by recipe and seed.
+        The runs that finished, by system and seed.
     failures : tuple of Failure
         Those that did not.
+    sweep : Sweep or None
+        The key that varies, if one does.
     """
 
     recipes: tuple[str, ...]
@@ -60,49 +67,64 @@ class Comparison:
     created: str
     summaries: tuple[RunSummary, ...]
     failures: tuple[Failure, ...] = ()
+    sweep: Sweep | None = None
 
     @property
     def title(self) -> str:
-        """The recipes, such as ``vae and bn-vae``."""
-        *others, last = self.recipes
+        """The recipes, such as ``vae and bn-vae``, or ``vae and gm-vae over beta``."""
+        *others, last = dict.fromkeys(map(self._shown, self.recipes))
         return f"{', '.join(others)} and {last}" if others else last
 
     @property
     def runs(self) -> dict[str, list[RunSummary]]:
-        """The finished runs of every recipe; possibly none."""
+        """The finished runs of every system; possibly none."""
         return {name: [s for s in self.summaries if s.name == name] for name in self.recipes}
 
     @property
     def table(self) -> Table:
-        """Recipes by metrics, averaged over seeds."""
+        """Systems by metrics, averaged over seeds."""
         return self._table(None)
 
     @property
     def tables(self) -> dict[str, Table]:
-        """The same by subject: ``standard`` figures, and those of each group of probes."""
-        found = {metric for run in self.summaries for metric in run.metrics}
+        """The same by subject.
+
+        ``standard`` figures, those of ``mixtures`` and codes, and of each group of probes.
+        """
+        found = dict.fromkeys(metric for run in self.summaries for metric in run.metrics)
         probes = {metric for members in PROBES.values() for metric in members}
-        groups = {"standard": found - probes}
-        groups |= {group: found & set(members) for group, members in PROBES.items()}
+        supervised = [name for name in found if name.startswith(ACCURACY) and name not in probes]
+        groups = {"mixtures": (*ORDER, *supervised), **PROBES}
+        others = {metric for members in groups.values() for metric in members}
+        groups = {"standard": [name for name in found if name not in others], **groups}
         return {
-            group: self._table(members)
+            group: self._table([name for name in members if name in found])
             for group, members in groups.items()
-            if members or group == "standard"
+            if group == "standard" or found.keys() & set(members)
         }
 
-    def _table(self, chosen: set[str] | None) -> Table:
+    @property
+    def tradeoff(self) -> TradeOff | None:
+        """What the varied key trades; None without a sweep, or without figures to hold."""
+        return None if self.sweep is None else draw_tradeoff(self.sweep, self.table)
+
+    def _shown(self, system: str) -> str:
+        if self.sweep is None:
+            return system
+        recipe = self.sweep.recipe_of(system)
+        return system if recipe == system else f"{recipe} over {self.sweep.parameter}"
+
+    def _table(self, chosen: Sequence[str] | None) -> Table:
         metrics = {
             name: [
-                {
-                    metric: values
-                    for metric, values in run.metrics.items()
-                    if chosen is None or metric in chosen
-                }
+                run.metrics
+                if chosen is None
+                else {metric: run.metrics[metric] for metric in chosen if metric in run.metrics}
                 for run in runs
             ]
             for name, runs in self.runs.items()
         }
-        return build_table(metrics, self.seeds, self.entropy_floor)
+        return build_table(metrics, self.seeds, self.entropy_floor, chosen)
 
     def to_text(self) -> str:
         """The tables for a terminal, with what must be known to read them."""
@@ -115,6 +137,7 @@ class Comparison:
         table = self.table
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {what}" for name, what in self.data.items()]
+        lines += [f"- sweep: {self.sweep.line}"] if self.sweep else []
         for part in self.tables.values():
             lines += ["", part.to_markdown()]
         lines += ["", f"{table.errors}.", ""]
@@ -151,6 +174,7 @@ class Comparison:
             "seeds": self.seeds,
             "samples": self.samples,
             "overrides": list(self.overrides),
+            "sweep": None if self.sweep is None else asdict(self.sweep),
             "entropy_floor": self.entropy_floor,
             "errors": table.errors,
             "systems": systems,
@@ -163,7 +187,13 @@ class Comparison:
         return [f"{f.name}, seed {f.seed}: failed: {f.message}" for f in self.failures]
 
     def write(self, out: Path) -> None:
-        """Write ``comparison.json``, ``comparison.md`` and ``index.html``, each whole."""
+        """Write ``comparison.json``, ``comparison.md`` and ``index.html``, each whole.
+
+        After a sweep also ``sweep.svg``, the trade-off, where there is one to draw.
+        """
         saving.write_text(out / "comparison.json", json.dumps(self.to_dict(), indent=1) + "\n")
         saving.write_text(out / "comparison.md", self.to_markdown())
         saving.write_text(out / "index.html", comparison_page(self))
+        found = self.tradeoff
+        if found is not None:
+            saving.write_text(out / "sweep.svg", to_svg(found.figure, found.title))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from uncollapse.errors import UserError, unknown_name
 
@@ -13,20 +13,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from uncollapse.data.corpus import Corpus
+    from uncollapse.evaluation.snapshot import Snapshot
     from uncollapse.loading import Data
+    from uncollapse.plots.components import By
     from uncollapse.text_vae import TextVAE
 
 SUFFIXES = (".svg", ".pdf", ".png")
+WITHOUT_SENTENCES = ("training", "components-over-training")
+OF_COMPONENTS = ("components", "components-over-training")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a figure is drawn from: a run, sentences, and a seed."""
+    """What a figure is drawn from: a run, sentences, and a seed; what of its components."""
 
     vae: TextVAE
     data: Data | None
     seed: int
     batch_size: int
+    group: int = 0
+    by: By | None = None
+    beside: TextVAE | None = None
 
     @property
     def sentences(self) -> Data:
@@ -50,6 +57,9 @@ def plot_run(
     *,
     seed: int = 0,
     batch_size: int = 32,
+    group: int = 0,
+    by: str | None = None,
+    beside: TextVAE | None = None,
 ) -> Path:
     """Draw one figure of a trained model.
 
@@ -59,13 +69,21 @@ def plot_run(
     what : str
         One of `FIGURES`.
     data : path, hub data set name or sequence of str, or None
-        Sentences that the model has not seen; only ``training`` does without.
+        Sentences that the model has not seen; ``training`` and ``components-over-training`` do
+        without.
     out : path
-        A new file, whose suffix says the format: ``.svg``, ``.pdf`` or ``.png``.
+        A new file, whose suffix says the format: ``.svg``, ``.pdf`` or ``.png``; ``.gif`` for
+        an animation of ``components-over-training``.
     seed : int
         Of everything drawn.
     batch_size : int
         Sentences encoded together.
+    group : int
+        Which mixture of a latent ``components`` and ``components-over-training`` show.
+    by : {"component", "label"}, optional
+        What colours say there; if not said, the component where there are any.
+    beside : TextVAE, optional
+        A second model, on the same axes, for ``components``.
 
     Returns
     -------
@@ -82,22 +100,35 @@ def plot_run(
         If the file cannot be written.
     """
     out = Path(out)
-    check_request(what, out, seed)
-    if what != "training":
-        if data is None:
-            raise UserError(f"the figure {what} needs sentences: give them with --data")
-        if vae.model.latent_dim == 0:
-            raise UserError(f"{vae.recipe.name} is a language model: it has no latent variable")
+    check_request(what, out, seed, group=group, by=by, beside=beside is not None)
+    if what not in WITHOUT_SENTENCES and data is None:
+        raise UserError(f"the figure {what} needs sentences: give them with --data")
+    for model in (vae, beside):
+        if what != "training" and model is not None and model.model.latent_dim == 0:
+            raise UserError(f"{model.recipe.name} is a language model: it has no latent variable")
+    # the check has made sure that it is one of the two
+    request = Request(vae, data, seed, batch_size, group, cast("By | None", by), beside)
+    if out.suffix.lower() == ".gif":
+        from uncollapse.plots.components import animate
+
+        return animate(_snapshots(request), out, group, title=vae.recipe.name, by=request.by)
 
     from uncollapse.plots import save_figure
 
-    figure = FIGURES[what](Request(vae, data, seed, batch_size))
-    save_figure(figure, out)
+    save_figure(FIGURES[what](request), out)
     return out
 
 
-def check_request(what: str, out: Path, seed: int) -> None:
-    """Refuse an unknown figure, a file that exists or cannot be, or a negative seed.
+def check_request(
+    what: str,
+    out: Path,
+    seed: int,
+    *,
+    group: int = 0,
+    by: str | None = None,
+    beside: bool = False,
+) -> None:
+    """Refuse an unknown figure, a file that exists or cannot be, or options that do not fit.
 
     Raises
     ------
@@ -105,14 +136,60 @@ def check_request(what: str, out: Path, seed: int) -> None:
     """
     if what not in FIGURES:
         raise unknown_name("figure", what, FIGURES)
-    if out.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{out}: the name must end in {', '.join(SUFFIXES[:-1])} or .png")
+    _check_file(out, (".gif", *SUFFIXES) if what == "components-over-training" else SUFFIXES)
+    if seed < 0:
+        raise UserError(f"the seed must not be negative, but is {seed}")
+    if what not in OF_COMPONENTS and (group or by is not None):
+        raise UserError(f"the figure {what} has no group to choose, and no colours")
+    if what != "components" and beside:
+        raise UserError(f"the figure {what} shows one model; components can show two")
+    if by is not None:
+        from uncollapse.plots.components import By
+
+        if by not in get_args(By):
+            raise unknown_name("meaning of colours", by, get_args(By))
+
+
+def plot_landscape(family: str, out: str | Path, *, weight: float = 0.5) -> Path:
+    """Draw what melts two components of a family; see `dispersion_landscape`.
+
+    Parameters
+    ----------
+    family : str
+    out : path
+        A new file, whose suffix says the format: ``.svg``, ``.pdf`` or ``.png``.
+    weight : float
+        Of the first component; between 0 and 1.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        For an unknown family, a weight out of range, or a file that exists or cannot be.
+    RunError
+        If the file cannot be written.
+    """
+    from uncollapse.plots import save_figure
+    from uncollapse.plots.dispersion import dispersion_landscape
+
+    out = Path(out)
+    _check_file(out, SUFFIXES)
+    save_figure(dispersion_landscape(family, weight=weight), out)
+    return out
+
+
+def _check_file(out: Path, suffixes: Sequence[str]) -> None:
+    if out.suffix.lower() not in suffixes:
+        known = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise UserError(f"{out}: the name must end in {known}")
     if out.exists():
         raise UserError(f"{out} exists already")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder")
-    if seed < 0:
-        raise UserError(f"the seed must not be negative, but is {seed}")
 
 
 def _training(request: Request) -> Figure:
@@ -201,6 +278,63 @@ def _lagging(request: Request) -> Figure:
     return lagging(found, title=title)
 
 
+def _components(request: Request) -> Figure:
+    from uncollapse.evaluation.snapshot import take_snapshot
+    from uncollapse.loading import available_columns, corpus_of
+    from uncollapse.names import names_at
+    from uncollapse.plots.components import component_pair, component_space
+
+    found, names = [], []
+    for vae in filter(None, (request.vae, request.beside)):
+        config = vae.recipe.data
+        columns: list[str] = []
+        if config.label_column is None:
+            columns = available_columns(request.sentences, config, ["label"])
+        corpus = corpus_of(request.sentences, vae.tokenizer, config, columns=columns)
+        snapshot = take_snapshot(vae.model, corpus, batch_size=request.batch_size)
+        variable = f"{snapshot.latent}.component"
+        called = vae.names.get(variable, {})
+        if called and request.group < snapshot.groups:
+            called = names_at(called, vae.model.variable_sizes()[variable], request.group)
+        found.append(snapshot)
+        names.append({int(number): name for number, name in called.items()})
+    titles = [_title(vae, request.group) for vae in (request.vae, request.beside) if vae]
+    if request.beside is None:
+        return component_space(
+            found[0], request.group, title=titles[0], by=request.by, names=names[0]
+        )
+    return component_pair(
+        found[0], found[1], request.group, titles=(titles[0], titles[1]), by=request.by,
+        names=(names[0], names[1]),
+    )  # fmt: skip
+
+
+def _components_over_training(request: Request) -> Figure:
+    from uncollapse.plots.components import components_over_training
+
+    title = f"{_title(request.vae, request.group)}, validation set"
+    return components_over_training(_snapshots(request), request.group, title=title, by=request.by)
+
+
+def _title(vae: TextVAE, group: int) -> str:
+    """The system, and which of several groups."""
+    groups = next((m for m, _ in vae.model.variable_sizes().values()), 1)
+    return f"{vae.recipe.name}, group {group}" if groups > 1 else vae.recipe.name
+
+
+def _snapshots(request: Request) -> list[Snapshot]:
+    from uncollapse.evaluation.snapshot import read_snapshots
+
+    folder = request.vae._run
+    found = [] if folder is None else read_snapshots(folder)
+    if not found:
+        raise UserError(
+            f"{folder or request.vae.recipe.name} has no snapshots of its training: train with "
+            "--set 'training.snapshots=[0, 200, 1000]'"
+        )
+    return found
+
+
 FIGURES: dict[str, Callable[[Request], Figure]] = {
     "training": _training,
     "latent-space": _latent_space,
@@ -208,4 +342,6 @@ FIGURES: dict[str, Callable[[Request], Figure]] = {
     "aggregate-posterior": _aggregate_posterior,
     "interpolation": _interpolation,
     "lagging": _lagging,
+    "components": _components,
+    "components-over-training": _components_over_training,
 }

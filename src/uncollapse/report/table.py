@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,22 @@ ACRONYMS = {
     "l": "L",  # ROUGE-L
     "bilstm": "biLSTM",
 }
+# where the parts of a name, joined, would not say what the field calls the figure
+HEADINGS = {
+    "kl_c": "KL(c)",
+    "kl_z_average": "KL(z) avg.",
+    "kl_z_mixture": "KL(z) mix.",
+    "dispersion": "L_d",
+    "variance": "Var",
+    "mi_c": "L_mi",
+    "mi_c_mean": "L_mi / var.",
+    "cluster_homogeneity": "homogeneity",
+    "cluster_completeness": "completeness",
+    "cluster_purity": "purity",
+    "cluster_ami": "AMI",
+}
+# of a supervised column; that of a probe has a number of labels in place of the column
+ACCURACY = re.compile(r"accuracy_(?P<column>\D.*)")
 OVER_SEEDS = "± is the standard error over seeds (a single finished seed: of the estimator)"
 OF_ESTIMATOR = "± is the standard error of the estimator"
 
@@ -42,6 +59,10 @@ class Column:
     @property
     def heading(self) -> str:
         """Such as ``NLL`` or ``active units``."""
+        if self.name in HEADINGS:
+            return HEADINGS[self.name]
+        if accuracy := ACCURACY.fullmatch(self.name):
+            return f"accuracy ({accuracy['column']})"
         return " ".join(ACRONYMS.get(part, part) for part in self.name.split("_"))
 
     @property
@@ -116,7 +137,10 @@ class Table:
 
 
 def build_table(
-    runs: Mapping[str, Sequence[Metrics]], seeds: int, floor: float | None = None
+    runs: Mapping[str, Sequence[Metrics]],
+    seeds: int,
+    floor: float | None = None,
+    order: Sequence[str] | None = None,
 ) -> Table:
     """Average over seeds and lay out.
 
@@ -129,6 +153,8 @@ def build_table(
     floor : float or None
         Exact entropy of the language in nats per sentence, a row of its own: no NLL can be
         lower but by chance.
+    order : sequence of str, optional
+        Of the columns; without it, that in which the metrics come.
     """
     every: dict[str, Mapping[str, Any]] = {}
     for metrics in (metrics for system in runs.values() for metrics in system):
@@ -136,6 +162,8 @@ def build_table(
             # a dash has no estimator to tell of; another system's figure has
             if name not in every or every[name]["value"] is None:
                 every[name] = metric
+    if order is not None:
+        every = {name: every[name] for name in order if name in every}
     cells = {
         system: tuple(_average([m.get(name, {}) for m in metrics]) for name in every)
         for system, metrics in runs.items()

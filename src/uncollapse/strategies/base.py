@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from uncollapse.config import TrainingConfig
 from uncollapse.data.batches import Batch
-from uncollapse.model import Model, Terms
+from uncollapse.model import Model
 from uncollapse.objectives import Loss
+from uncollapse.terms import Terms
 
 
 @dataclass

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from uncollapse.data.batches import Batch
-    from uncollapse.model import Terms
     from uncollapse.objectives.objective import Loss
+    from uncollapse.terms import Terms
 
 SHOWN = 5  # sentences that a message lists
 

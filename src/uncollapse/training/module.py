@@ -103,6 +103,7 @@ class TrainingModule(LightningModule):
         if self.critic is not None and not self.critic.learn(batch):
             self._refuse("loss of the critic")
         progress = Progress(self.state.batches_seen, self.state.batches_per_epoch)
+        self.model.schedule(progress.epochs)
         terms = self.model(batch, weight_at(self.objective.schedule, progress))
         loss = self.objective(terms, batch.total, progress)
         self.kl_weight = float(loss.weight)

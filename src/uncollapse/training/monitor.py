@@ -1,18 +1,20 @@
-"""Tells the user when a latent is dying, has died, or lives again."""
+"""Tells the user when a latent or its codes are dying, have died, or live again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
 
 from lightning.pytorch import Callback, Trainer
 
 from uncollapse.latents import Latent
 from uncollapse.objectives.schedules import final_weight
+from uncollapse.training.advice import Kind, kind_of
 from uncollapse.training.module import TrainingModule
-from uncollapse.training.verdict import verdict
+from uncollapse.training.state import Row
+from uncollapse.training.verdict import Verdict, code_verdict, latent_of, verdict, worst
 
 FIRST_BATCHES = 500  # a model that has learned nothing yet is not a collapsed one
+SAYS = {"mode collapse": "has mode collapse", "codes ignored": "has its codes ignored"}
 
 
 class CollapseMonitor(Callback):
@@ -33,19 +35,48 @@ class CollapseMonitor(Callback):
             return
         row = state.rows[-1]
         final = final_weight(module.objective.schedule)
+        weight = module.kl_weight / final if final else 1.0
+        sizes = module.model.variable_sizes()
         for name, latent in module.model.latents.items():
-            course = [past.get(f"validation/kl/{name}") for past in state.rows]
-            found = verdict(
-                row.get(f"validation/kl/{name}"),
-                row.get(f"validation/mi/{name}"),
-                row.get(f"validation/active_units/{name}"),
-                cast(Latent, latent).dim,
-                weight=module.kl_weight / final if final else 1.0,
-                previous_kl=[value for value in course[:-1] if value is not None],
-            )
+            assert isinstance(latent, Latent)
+            of_codes = [
+                _judge_codes(variable, size, name, row, weight)
+                for variable, size in sizes.items()
+                # nothing but the KL ties components to sentences
+                if latent_of(variable) == name and (final or variable == name)
+            ]
+            kind = kind_of(latent) if final else "uncharged"
+            of_z = _judge_z(name, latent.dim, kind, state.rows, weight)
+            found = worst([of_z, *of_codes])
             before = state.warned.get(name, "alive")
             state.warned[name] = found.state
             if found.state == before or not trainer.is_global_zero:
                 continue
-            line = f"epoch {row['epoch']}: latent {name} is {found.state} ({found.evidence})"
+            says = SAYS.get(found.state, f"is {found.state}")
+            line = f"epoch {row['epoch']}: latent {name} {says} ({found.evidence})"
             self.say(f"{line}; {found.advice}" if found.advice else line)
+
+
+def _judge_z(name: str, dim: int, kind: Kind, rows: Sequence[Row], weight: float) -> Verdict:
+    row = rows[-1]
+    course = [past.get(f"validation/kl/{name}") for past in rows[:-1]]
+    return verdict(
+        row.get(f"validation/kl/{name}"),
+        row.get(f"validation/mi/{name}"),
+        row.get(f"validation/active_units/{name}"),
+        dim,
+        weight=weight,
+        previous_kl=[value for value in course if value is not None],
+        kind=kind,
+    )
+
+
+def _judge_codes(
+    variable: str, size: tuple[int, int], name: str, row: Row, weight: float
+) -> Verdict:
+    mi, usage = row[f"validation/mi_c/{variable}"], row[f"validation/usage/{variable}"]
+    assert mi is not None
+    assert usage is not None
+    # of a mixture alone; the units of a discrete latent have none
+    components = None if variable == name else row[f"validation/components/{name}"]
+    return code_verdict(variable, size, mi, usage, components=components, weight=weight)

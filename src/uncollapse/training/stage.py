@@ -19,6 +19,7 @@ from uncollapse.training.monitor import CollapseMonitor
 from uncollapse.training.placement import Placement
 from uncollapse.training.progress import Progress
 from uncollapse.training.resume import Checkpoints, resumed_state
+from uncollapse.training.snapshots import Snapshots
 from uncollapse.training.state import RunState
 from uncollapse.training.tensorboard import TensorBoardHistory
 from uncollapse.training.validation import Validation
@@ -94,9 +95,11 @@ def run_stage(
             state.stopped = None  # the limit was raised since
     folder = store.folder.parent
     progress = Progress(surroundings.show_progress and place.rank == 0, stage.name)
+    # of the run itself: a stage before it has a name, and a language model no latent
+    snapshots = config.snapshots if model.latent_dim and not stage.name else ()
     trainer = Trainer(
-        # at weight 0, nobody's loss asks the critic
-        **place.for_trainer(unused_parameters="critic" in model.players()),
+        # at weight 0, no loss asks for them
+        **place.for_trainer(unused_parameters=model.learns_by_divergence),
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_epochs=config.max_epochs - state.epoch,
         num_sanity_val_steps=0,
@@ -112,6 +115,7 @@ def run_stage(
             progress,
             CollapseMonitor(progress.say),
             *([TensorBoardHistory(folder)] if config.tensorboard else []),
+            Snapshots(folder, snapshots, validation),
             *surroundings.callbacks,
             Checkpoints(store, config.checkpoint_every_minutes, payload),
         ],
@@ -124,7 +128,7 @@ def run_stage(
             config,
             state,
             batches,
-            Validation(objective, len(validation), config.select_on, model.prior_deviations()),
+            Validation(objective, len(validation), config.select_on, model),
         )
         model.train()
         trainer.fit(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from operator import methodcaller
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,15 @@ from uncollapse.distributions.base import Distribution, join, joined, tensors_of
 from uncollapse.errors import RunError
 from uncollapse.evaluation.information import active_units, mutual_information
 from uncollapse.evaluation.metric import Metric
+from uncollapse.training.code_totals import CodeTotals
 from uncollapse.training.processes import gather_objects
 from uncollapse.training.totals import Totals
 
 if TYPE_CHECKING:
     from uncollapse.data.batches import Batch
-    from uncollapse.model import Terms
+    from uncollapse.model import Model
     from uncollapse.objectives.objective import Objective
+    from uncollapse.terms import Terms
 
 # enough for a mutual information of 7.6 nats, and milliseconds to compute
 INFORMATION_SENTENCES = 2_000
@@ -37,8 +38,8 @@ class Validation:
         Size of the validation set.
     select_on : {"elbo", "objective", "reconstruction"}
         What :meth:`score` is made of.
-    deviations : dict of str to float
-        Of the prior of every latent, which active units are measured in.
+    model : Model
+        Whose priors are looked at as they are.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Validation:
         objective: Objective,
         sentences: int,
         select_on: str,
-        deviations: Mapping[str, float],
+        model: Model,
     ) -> None:
         self.objective = objective
-        self._deviations = deviations
+        self._model = model
+        self._codes = CodeTotals(model)
         self.select_on = select_on
         self._stride = math.ceil(sentences / INFORMATION_SENTENCES)
         self.start()
@@ -57,6 +59,7 @@ class Validation:
     def start(self) -> None:
         """Forget the previous pass."""
         self._totals = Totals()
+        self._codes.start()
         self._known = True
         self._posteriors: dict[str, list[tuple[Tensor, Distribution]]] = {}
 
@@ -70,6 +73,7 @@ class Validation:
         }
         sums |= {f"kl/{name}": kl.sum() for name, kl in terms.kl.items()}
         self._totals.add(sums)
+        self._codes.add(terms, batch)
         self._known = terms.kl.keys() == terms.posteriors.keys()
         chosen = batch.index % self._stride == 0  # (B,)
         for name, posterior in terms.posteriors.items():
@@ -84,9 +88,18 @@ class Validation:
         dict
             Nats per sentence: ``reconstruction`` log p(x|z) of one posterior sample, ``kl`` and
             ``kl/NAME`` the true KL, ``elbo`` = reconstruction − kl, ``objective`` = what
-            training minimises, at its final weight. ``ppl_elbo`` = exp(−elbo per predicted
-            token). ``mi/NAME`` and ``active_units/NAME`` from at most
-            ``INFORMATION_SENTENCES`` posteriors.
+            training minimises, at its final weight, supervision included; what is of a batch
+            rather than of a sentence, such as an aggregated KL, is of the validation batches.
+            ``ppl_elbo`` = exp(−elbo per predicted token). ``mi/NAME`` and
+            ``active_units/NAME`` from at most ``INFORMATION_SENTENCES`` posteriors.
+
+            By discrete variable, means over its indexes: ``mi_c/VARIABLE`` the mutual
+            information of sentence and value, and ``usage/VARIABLE`` the effective number of
+            values in use, exp H(mean q). By latent under a mixture, sums over its mixtures:
+            ``variance/NAME`` Var, ``dispersion/NAME`` L_d and ``kl_c/NAME`` KL(q(c|x) ‖ p(c));
+            ``components/NAME`` is their usage if near components count as one, a mean over them.
+            By supervised column, over labelled sentences: ``supervision/COLUMN`` −log q(label|x)
+            and ``accuracy/COLUMN`` the share of labels that are the most probable value.
 
         Raises
         ------
@@ -107,6 +120,7 @@ class Validation:
                 "ppl_elbo": math.exp(min(-elbo * sentences / tokens, 700.0)),
             }
         result |= {"objective": means["objective"], **self._information()}
+        result |= self._codes.finish(sentences)
         for name, value in result.items():
             if not math.isfinite(value):
                 raise RunError(f"non-finite validation {name}: {value}")
@@ -118,6 +132,7 @@ class Validation:
 
     def _information(self) -> dict[str, float]:
         found: dict[str, Metric] = {}
+        deviations = self._model.prior_deviations()
         for name, parts in self._posteriors.items():
             index = torch.cat([part[0] for part in parts])
             posterior = join([part[1] for part in parts])
@@ -130,5 +145,5 @@ class Validation:
             posterior = posterior.map(methodcaller("to", tensors[0].device))
             if posterior.has_density:
                 found[f"mi/{name}"] = mutual_information(posterior)
-            found[f"active_units/{name}"] = active_units(posterior.mean, self._deviations[name])
+            found[f"active_units/{name}"] = active_units(posterior.mean, deviations[name])
         return {name: metric.value for name, metric in found.items() if metric.value is not None}

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from uncollapse.config import DivergenceConfig
+from uncollapse.latents.divergences.aggregated_kl import AggregatedKL
 from uncollapse.latents.divergences.base import Divergence
+from uncollapse.latents.divergences.dispersed import Dispersed
 from uncollapse.latents.divergences.dual import DualDivergence
 from uncollapse.latents.divergences.kl import KLDivergence
 from uncollapse.latents.divergences.mmd import MMD
@@ -18,11 +20,15 @@ KINDS: dict[str, Callable[[Any, int, int], Divergence]] = {
     "timestep-mean": lambda config, _features, _dim: TimestepMean(config),
     "dual": DualDivergence,
     "mmd": lambda config, _features, dim: MMD(config, dim),
+    "aggregated-kl": lambda _config, _features, _dim: AggregatedKL(),
+    "dispersed": lambda config, _features, _dim: Dispersed(config),
 }
 
 __all__ = [
     "KINDS",
     "MMD",
+    "AggregatedKL",
+    "Dispersed",
     "Divergence",
     "DualDivergence",
     "KLDivergence",

@@ -26,9 +26,12 @@ class KLDivergence(Divergence):
 def kl_per_dimension(inference: Inference, prior: Prior) -> Tensor:
     """KL(q ‖ p), ``(B, D)``, or ``(B, 1)`` where it does not split over dimensions; nats.
 
-    Where the two have no closed form it is log q(z|x) − log p(z) at the z that the decoder
-    sees: unbiased, and it may be negative.
+    Under a mixture prior it is that of z and of the component, ``(B, M · U + M)``. Where the two
+    have no closed form it is log q(z|x) − log p(z) at the z that the decoder sees: unbiased, and
+    it may be negative.
     """
+    if inference.log_weights is not None:
+        return inference.mixture_kl(prior).per_dimension
     closed = prior.kl(inference.posterior)
     if closed is not None:
         return closed

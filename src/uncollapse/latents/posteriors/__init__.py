@@ -7,6 +7,7 @@ from typing import Any
 
 from uncollapse.config import PosteriorConfig
 from uncollapse.latents.posteriors.base import Posterior
+from uncollapse.latents.posteriors.family import FamilyPosterior
 from uncollapse.latents.posteriors.flow import FlowPosterior
 from uncollapse.latents.posteriors.gaussian import GaussianPosterior
 from uncollapse.latents.posteriors.implicit import ImplicitPosterior
@@ -21,10 +22,19 @@ KINDS: dict[str, Callable[[Any, int, int], Posterior]] = {
     "flow": FlowPosterior,
     "implicit": ImplicitPosterior,
     "refined": RefinedPosterior,
+    "categorical": FamilyPosterior,
+    "bernoulli": FamilyPosterior,
+    "dirichlet": FamilyPosterior,
+    "known-variance-gaussian": FamilyPosterior,
+    "gamma": FamilyPosterior,
+    "beta": FamilyPosterior,
+    "exponential": FamilyPosterior,
+    "poisson": FamilyPosterior,
 }
 
 __all__ = [
     "KINDS",
+    "FamilyPosterior",
     "FlowPosterior",
     "GaussianPosterior",
     "ImplicitPosterior",

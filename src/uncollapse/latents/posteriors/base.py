@@ -20,11 +20,17 @@ class Posterior(nn.Module, ABC):
     is_random : bool
         Whether z is random given x; otherwise the model is an autoencoder and has no
         likelihood.
+    width : int
+        Numbers that a unit puts into z.
     """
 
     has_density: ClassVar[bool] = True
     is_random: ClassVar[bool] = True
+    width: int = 1
 
     @abstractmethod
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """Posterior of features ``(..., H)``; ``mask`` ``(...)`` tells which are real."""
+
+    def schedule(self, epochs: float) -> None:
+        """Take note of how many epochs of training are over, where anything depends on it."""

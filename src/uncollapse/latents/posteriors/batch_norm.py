@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
+
+from uncollapse.latents.processes import over_processes
 
 
 class MeanBatchNorm(nn.Module):
@@ -55,13 +54,13 @@ class MeanBatchNorm(nn.Module):
         return self.scale * normal + self.shift
 
     def _batch_statistics(self, means: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        sums = _over_processes(_sums(means, mask))  # (3, D)
+        sums = over_processes(_sums(means, mask))  # (3, D)
         count = sums[0]
         if count[0] < 2:  # one position has no variance: an epoch's leftover sentence
             return self.running_mean, self.running_variance
         mean = sums[1] / count
         # a second pass over the values: E[x²] - E[x]² cancels when the spread is small
-        variance = _over_processes(_sums(means - mean, mask))[2] / count
+        variance = over_processes(_sums(means - mean, mask))[2] / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_variance.lerp_(variance * count / (count - 1), self.momentum)
@@ -79,31 +78,6 @@ class MeanBatchNorm(nn.Module):
         self.running_mean.copy_(mean)
         self.running_variance.copy_(squares / count - mean.square())
         self._sums = None
-
-
-class _AllReduce(torch.autograd.Function):
-    """The sum over all processes; what each adds, each gets its gradient for."""
-
-    @staticmethod
-    def forward(_ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
-
-
-def _over_processes(sums: Tensor) -> Tensor:
-    """Add up over all processes; gradients flow back to each of them."""
-    if distributed.is_available() and distributed.is_initialized():
-        total = _AllReduce.apply(sums)
-        assert isinstance(total, Tensor)
-        return total
-    return sums
 
 
 def _sums(values: Tensor, mask: Tensor | None) -> Tensor:

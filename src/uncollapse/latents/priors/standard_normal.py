@@ -17,10 +17,17 @@ class StandardNormal(Prior):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.deviation = 1.0
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    @property
+    def deviation(self) -> Tensor:
+        """1."""
+        return torch.ones(self.dim)
+
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, codes: Tensor | None = None
+    ) -> Tensor:
         """Draw ``(n, D)`` on the CPU, whatever the device, so that a seed means one thing."""
+        assert codes is None
         return torch.randn(n, self.dim, generator=generator)
 
     def log_prob(self, z: Tensor) -> Tensor:

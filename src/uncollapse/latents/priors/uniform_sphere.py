@@ -33,14 +33,21 @@ class UniformSphere(Prior):
         super().__init__()
         check_sphere(dim)
         self.dim = dim
-        self.deviation = dim**-0.5
+
+    @property
+    def deviation(self) -> Tensor:
+        """1/√D."""
+        return torch.full((self.dim,), self.dim**-0.5)
 
     def in_support(self, z: Tensor) -> Tensor:
         """The points of the sphere nearest to ``z`` ``(..., D)``, ``(..., D)``."""
         return F.normalize(z, dim=-1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, codes: Tensor | None = None
+    ) -> Tensor:
         """Draw ``(n, D)`` on the CPU, whatever the device, so that a seed means one thing."""
+        assert codes is None
         return F.normalize(torch.randn(n, self.dim, generator=generator), dim=-1)
 
     def log_prob(self, z: Tensor) -> Tensor:

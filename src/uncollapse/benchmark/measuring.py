@@ -1,0 +1,143 @@
+"""What is measured of a trained run, and the sentences that it writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uncollapse.benchmark.summary import RunSummary, TestSentences
+from uncollapse.saving import read_config
+
+if TYPE_CHECKING:
+    from uncollapse.loading import Data
+    from uncollapse.text_vae import TextVAE
+
+SEED = 0  # of everything drawn for a summary
+DRAWS = 10_000  # of a prior, for its mean
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured of every run.
+
+    Attributes
+    ----------
+    metrics : tuple of str
+        Figures or groups of them, as `TextVAE.evaluate` takes them.
+    samples : int
+        Importance samples of the likelihood.
+    label_column : str or None
+        Where the labels are, for the probes of representation.
+    generated : int
+        Sentences that the generation probes write.
+    """
+
+    metrics: tuple[str, ...] = ("standard",)
+    samples: int = 500
+    label_column: str | None = None
+    generated: int = 10_000
+
+
+def measure(
+    vae: TextVAE,
+    name: str,
+    folder: Path,
+    train: Data,
+    test: Data,
+    *,
+    sentences: TestSentences,
+    wanted: Measurement,
+    device: str = "auto",
+) -> RunSummary:
+    """Measure a trained model on the test data, and let it write.
+
+    Parameters
+    ----------
+    vae : TextVAE
+    name : str
+        What the comparison calls the system.
+    folder : Path
+        Of its run.
+    train, test : path, hub data set name or sequence of str
+        What it was trained on; what is measured, all of it.
+    sentences : TestSentences
+        What is shown of the test data.
+    wanted : Measurement
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+    """
+    from uncollapse.evaluation.information import kl_per_dimension
+    from uncollapse.loading import corpus_of
+
+    vae.to(device)
+    facts = read_config(folder)["run"]
+    found = vae.evaluate(
+        test,
+        wanted.metrics,
+        train=train,
+        label_column=wanted.label_column,
+        samples=wanted.samples,
+        generated=wanted.generated,
+        seed=SEED,
+    )
+    metrics = {key: metric.to_dict() for key, metric in found.items()}
+    means, kl = np.zeros((0, 0)), np.zeros(0)
+    interpolations, reconstructions = [], []
+    if vae.model.latent_dim:
+        means = _standardised(vae, sentences.texts)
+        if metrics.get("kl", {}).get("value") is not None:
+            corpus = corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
+            kl = kl_per_dimension(vae.model, corpus)
+            if len(kl) == 1 < vae.model.latent_dim:
+                kl = np.zeros(0)  # known in total only, as under a mixture
+        ends = sentences.readable(4)
+        pairs = zip(ends[:2], ends[2:], strict=False)
+        interpolations = [vae.interpolate(a, b, steps=7) for a, b in pairs]
+        reconstructions = list(zip(ends, vae.reconstruct(ends), strict=True))
+    return RunSummary(
+        name=name,
+        seed=facts["seed"],
+        metrics=metrics,
+        history=vae.history_,
+        verdict=asdict(vae.diagnose(test)),
+        means=means,
+        labels=sentences.labels,
+        label_names=sentences.label_names,
+        kl_per_dimension=[round(float(value), 6) for value in kl],
+        samples=vae.sample(8, seed=SEED),
+        interpolations=interpolations,
+        reconstructions=reconstructions,
+        seconds=sum(row["seconds"] for row in (*_pretraining(folder), *vae.history_)),
+        parameters=sum(weights.numel() for weights in vae.model.parameters()),
+        sentences={
+            "train": facts["train_sentences"],
+            "validation": facts["validation_sentences"],
+            "test": sentences.total,
+        },
+    )
+
+
+def _standardised(vae: TextVAE, texts: list[str]) -> np.ndarray:
+    """Posterior means ``(N, D)`` from that of the prior on, in standard deviations of the prior."""
+    import torch
+
+    from uncollapse.evaluation.passes import prior_scale
+
+    means = vae.encode(texts)  # (N, D)
+    if vae.model.variable_sizes():  # mixtures and codes have a middle of their own
+        draws = vae.model.sample_prior(DRAWS, torch.Generator().manual_seed(SEED))
+        assert draws is not None
+        means = means - draws.double().mean(0).cpu().numpy()
+    return means / prior_scale(vae.model).numpy()
+
+
+def _pretraining(folder: Path) -> list[dict[str, Any]]:
+    """The history of the epochs before the run's own, if there were any."""
+    history = folder / "pretraining" / "history.jsonl"
+    if not history.is_file():
+        return []
+    return [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
