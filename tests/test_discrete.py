@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from uncollapse.config import RelaxationConfig
-from uncollapse.distributions.exponential import Member
+from uncollapse.distributions.exponential import FiniteFamily, Member
 from uncollapse.distributions.families import Bernoulli, Categorical
 from uncollapse.latents.discrete import unit_log_probs
 from uncollapse.latents.divergences.aggregated_kl import aggregated_kl
 from uncollapse.latents.posteriors.relaxation import GumbelSoftmax
 from uncollapse.latents.priors import UniformCategorical
 
-CODES = {"categorical": Categorical(3), "bernoulli": Bernoulli()}
+CODES: dict[str, FiniteFamily] = {"categorical": Categorical(3), "bernoulli": Bernoulli()}
 UNITS, ROWS = 3, 4
 every_code_family = pytest.mark.parametrize("name", list(CODES))
 
@@ -52,7 +52,6 @@ def test_kl_and_probabilities_agree_with_enumeration(name: str) -> None:
     assert units is not None
     for row in range(ROWS):
         values = CODES[name].values()
-        assert values is not None
         for code in itertools.product(range(len(values)), repeat=UNITS):
             point = values[list(code)].flatten()
             by_unit = sum(units[row, unit, value] for unit, value in enumerate(code))
@@ -142,7 +141,6 @@ def test_straight_through_gives_codes_and_the_gradient_of_relaxed_draws(name: st
     soft, code = found[False][0], found[True][0]
     assert torch.equal(code, family.nearest(soft))
     values = family.values()
-    assert values is not None
     assert all(
         any(torch.equal(one, value) for value in values.double()) for one in code.flatten(0, 1)
     )

@@ -84,6 +84,19 @@ def test_likelihood_of_few_codes_is_exact(
     assert (np.abs(sampled.reconstruction - expected) < 4.5 * error + 1e-5).all()
 
 
+def test_figures_say_what_is_summed_over_and_what_is_drawn(corpus: Corpus) -> None:
+    model = small_model("dbm-vae", ENUMERABLE["dbm-vae"])  # the KL to a mixture is drawn
+    scores, found = score_sentences(model, corpus), posterior_pass(model, corpus)
+    assert found is not None
+    assert found.kl is not None
+    kl = found.kl.double().sum(1).numpy()
+    assert likelihood.nll(scores).estimator.startswith("exact, a sum over all 16 values of z;")
+    for metric in (likelihood.elbo(scores, kl, 10), likelihood.ppl_elbo(scores, kl, 10)):
+        assert "16 values of z; KL by 10 posterior samples" in metric.estimator
+        assert metric.samples == 10
+    assert likelihood.elbo(scores, kl).samples == len(corpus)
+
+
 def test_a_continuous_latent_beside_codes_is_sampled(corpus: Corpus) -> None:
     model = small_model("semi-vae")
     assert model.every_point(10**6) is None

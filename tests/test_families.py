@@ -20,7 +20,7 @@ from family_cases import (
 from hypothesis import given
 from torch import Tensor, distributions
 
-from uncollapse.distributions.exponential import ExponentialFamily, Member
+from uncollapse.distributions.exponential import ExponentialFamily, FiniteFamily, Member
 from uncollapse.distributions.families import Categorical, Gaussian, VonMisesFisherFamily
 from uncollapse.distributions.families.free import bounded
 from uncollapse.distributions.gaussian import DiagonalGaussian
@@ -115,11 +115,13 @@ def test_values_that_can_occur(name: str) -> None:
         stream = np.random.default_rng(0)
         drawn = torch.from_numpy(family.simulate(natural.double().numpy(), stream))
         assert close(family.nearest(drawn), drawn, 1e-14, 1e-14)
-    values = family.values()
-    if values is not None:
+    if isinstance(family, FiniteFamily):
+        values = family.values()
         assert torch.equal(family.nearest(values), values)
         total = family.log_prob(values.double(), naturals(name)).logsumexp(0)
         assert float(total) == pytest.approx(0, abs=1e-12)
+        by_value = family.log_prob(values.double()[:, None], naturals(name, 5)).t()
+        assert close(family.log_probs(naturals(name, 5)), by_value, 1e-12, 1e-12)
 
 
 @every_family

@@ -22,7 +22,8 @@ def loss_of(name: str) -> float:
     """The objective halfway through annealing, plus what a critic lowers; dropout off."""
     model, batch = small_model(name), make_batch(random_sentences(6))
     torch.manual_seed(11)
-    loss = Objective(small_recipe(name).objective)(model(batch, 0.5), 6, Progress(50, 10)).total
+    halfway = Progress(2500, 500)  # of 10 epochs, and the midpoint of a logistic weight
+    loss = Objective(small_recipe(name).objective)(model(batch, 0.5), 6, halfway).total
     if model.critic_settings() is not None:
         loss = loss + model.critic_loss(model.infer(batch)).mean()
     return float(loss.detach())

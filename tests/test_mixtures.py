@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 
 from uncollapse.distributions.base import Distribution
-from uncollapse.distributions.exponential import Member
+from uncollapse.distributions.exponential import FiniteFamily, Member
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.distributions.von_mises_fisher import VonMisesFisher
 from uncollapse.latents.priors import Mixture
@@ -158,8 +158,9 @@ def test_probabilities_of_all_codes_sum_to_one(name: str) -> None:
     prior = Mixture(FAMILIES[name], 2, 2, 3)
     points = prior.points(512)
     assert points is not None
-    values = FAMILIES[name].values()
-    assert values is not None
+    family = FAMILIES[name]
+    assert isinstance(family, FiniteFamily)
+    values = family.values()
     assert len(points) == len(torch.unique(points, dim=0)) == len(values) ** 4
     assert prior.points(len(points) - 1) is None
     assert prior.log_prob(points.double()).logsumexp(0).item() == pytest.approx(0, abs=1e-12)

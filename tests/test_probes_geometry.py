@@ -35,7 +35,7 @@ from uncollapse.evaluation.interpolation import (
     rouge_metric,
     rouge_n,
 )
-from uncollapse.evaluation.lagging import posterior_gap, posterior_means
+from uncollapse.evaluation.lagging import obstacle, posterior_gap, posterior_means
 from uncollapse.evaluation.passes import PosteriorPass, posterior_pass
 from uncollapse.evaluation.standard import evaluate
 from uncollapse.evaluation.word_order import nll_shuffled, shuffle_words, shuffled_likelihood
@@ -312,6 +312,10 @@ class Channel(nn.Module):
         standard = (z[..., 0] - self.centre) / self.spread
         return -0.5 * standard.square() - math.log(self.spread * math.sqrt(2 * math.pi))
 
+    @staticmethod
+    def in_support(z: Tensor) -> Tensor:
+        return z
+
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         mean = self.answer(self.observed(batch))[:, None]
         return DiagonalGaussian(mean, torch.zeros_like(mean))
@@ -374,12 +378,27 @@ def test_posterior_means_of_a_model_by_brute_force(tokenizer: Tokenizer, corpus:
     np.testing.assert_allclose(some.model, found.model[[0, 4, 7]], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gm-vae", None),
+        ("gamma-mixture-vae", "none: needs a latent that can be any number"),
+        ("dbm-vae", "none: needs a latent that can be any number"),
+    ],
+)
+def test_a_gap_is_measured_where_z_can_be_any_number(
+    name: str, reason: str | None, tokenizer: Tokenizer
+) -> None:
+    one = ("latents.z.groups=1", "decoder.tied_softmax=false")
+    assert obstacle(small_model(tokenizer, name, *one)) == reason
+
+
 # --- the aggregate ----------------------------------------------------------------------------
 
 
 def passed(mean: Tensor, log_variance: Tensor) -> PosteriorPass:
     posterior = DiagonalGaussian(mean, log_variance)
-    return PosteriorPass(posterior, mean, posterior.kl_standard(), 0, False, None)
+    return PosteriorPass(posterior, mean, {"z": posterior.kl_standard()}, 0, False, None)
 
 
 def test_a_posterior_that_is_the_prior_has_no_aggregate_kl() -> None:

@@ -32,8 +32,7 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_shell(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (script,) = blocks("bash")
-    commands = [shlex.split(line) for line in script.splitlines()]
+    commands = [shlex.split(line) for script in blocks("bash") for line in script.splitlines()]
     ours = [command for command in commands if command[0] == "uncollapse"]
     assert len(ours) == len(commands) - 1  # the other one is the installation
     for command in ours:
@@ -42,6 +41,7 @@ def test_shell(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             cli.main()
         assert not stopped.value.code, command
     assert (reviews / "runs/compared/index.html").is_file()
+    assert (reviews / "components.svg").is_file()
 
 
 @pytest.mark.slow

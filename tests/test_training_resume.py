@@ -69,6 +69,26 @@ def test_stop_again_and_again(tmp_path: Path, whole: tuple[Path, Model]) -> None
     assert_same_run(tmp_path, model, whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("dgm-vae-mi", ["latents.z.groups=2"]),
+        # the temperature falls on; it is in no checkpoint, but a function of the batches seen
+        ("discrete-vae", ["latents.c.posterior.relaxation={final: 0.05, epochs: 3}"]),
+        ("gamma-mixture-vae", ["latents.z.groups=2"]),
+    ],
+)
+def test_mixtures_and_codes_go_on(name: str, settings: list[str], tmp_path: Path) -> None:
+    small = ["encoder.embedding_dim=6", "encoder.hidden_dim=8", "decoder.tied_softmax=false"]
+    small += ["objective.weight={kind: linear, epochs: 2}", "objective.samples=2"]
+    recipe = small_recipe(*small, *settings, "training.max_epochs=3", name=name)
+    reference, _ = train(tmp_path / "whole", recipe)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "part", recipe, callbacks=[SignalAt(BATCHES + 3, signal.SIGTERM)])
+    model, _ = train(tmp_path / "part", recipe, resume=True)
+    assert_same_run(tmp_path / "part", model, (tmp_path / "whole", reference))
+
+
 def test_checkpoints_within_an_epoch_change_nothing(
     tmp_path: Path, whole: tuple[Path, Model]
 ) -> None:

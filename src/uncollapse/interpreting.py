@@ -178,7 +178,10 @@ class Interpreter(TrainedModel):
             given, where = read_names(Path(names)), str(names)
         else:
             given, where = names, "names"
-        self._names = merged_names(self._names, check_names(given, sizes, where, index), where)
+        found = check_names(given, sizes, where, index)
+        if not any(found.values()):
+            raise UserError(f"{where}: there is no name, write {{variable: {{code: name}}}}")
+        self._names = merged_names(self._names, found, where)
 
     def _target(self, variable: str | None, index: int | None) -> Target:
         """Find what a name stands for; a variable's name comes before that of a column."""

@@ -21,9 +21,7 @@ from uncollapse.errors import UserError
 from uncollapse.initialisation import initialise
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
-from uncollapse.latents.posteriors.family import FamilyPosterior
 from uncollapse.latents.posteriors.refined import RefinedPosterior
-from uncollapse.latents.priors import Mixture
 from uncollapse.terms import Terms, label_loss
 
 
@@ -62,12 +60,12 @@ class Model(nn.Module):
     @property
     def has_density(self) -> bool:
         """Whether q(z|x) has a density, hence a KL that is known."""
-        return all(latent.has_density for latent in self._latents().values())
+        return all(latent.has_density for latent in self.named_latents().values())
 
     @property
     def has_likelihood(self) -> bool:
         """Whether the model has a likelihood (an autoencoder has none)."""
-        return all(latent.is_random for latent in self._latents().values())
+        return all(latent.is_random for latent in self.named_latents().values())
 
     def forward(self, batch: Batch, weight: float = 1.0) -> Terms:
         """All terms of a batch, with one posterior sample a sentence, in training as many as asked.
@@ -75,7 +73,7 @@ class Model(nn.Module):
         ``weight`` is that of the divergence, which posteriors that look at the ELBO need.
         """
         found = self.infer(batch, weight)
-        latents = self._latents()
+        latents = self.named_latents()
         variables = self.variables(found)
         return Terms(
             reconstruction=self._reconstruction(found, batch),
@@ -109,8 +107,8 @@ class Model(nn.Module):
         if self.encoder is None:
             return {}
         encoded = self.encoder(batch)
-        found = {name: latent.infer(encoded) for name, latent in self._latents().items()}
-        for name, latent in self._latents().items():
+        found = {name: latent.infer(encoded) for name, latent in self.named_latents().items()}
+        for name, latent in self.named_latents().items():
             if isinstance(latent.posterior, RefinedPosterior):
                 self._refine(found, name, latent.posterior, batch, weight)
         return found
@@ -122,7 +120,7 @@ class Model(nn.Module):
 
     def schedule(self, epochs: float) -> None:
         """Take note of how many epochs of training are over."""
-        for latent in self._latents().values():
+        for latent in self.named_latents().values():
             latent.posterior.schedule(epochs)
 
     def variables(self, found: Mapping[str, Inference]) -> dict[str, Tensor]:
@@ -131,20 +129,15 @@ class Model(nn.Module):
         The units of a discrete latent go by its name, the components of a mixture latent by
         ``NAME.component``. ``found`` is what `infer` gave.
         """
-        parts = [latent.variables(name, found[name]) for name, latent in self._latents().items()]
+        parts = [
+            latent.variables(name, found[name]) for name, latent in self.named_latents().items()
+        ]
         return {name: values for part in parts for name, values in part.items()}
 
     def variable_sizes(self) -> dict[str, tuple[int, int]]:
         """How many indexes M with how many values K every discrete variable has."""
-        sizes: dict[str, tuple[int, int]] = {}
-        for name, latent in self._latents().items():
-            posterior = latent.posterior
-            values = posterior.family.values() if isinstance(posterior, FamilyPosterior) else None
-            if values is not None:
-                sizes[name] = (latent.dim // values.shape[1], len(values))
-            if isinstance(latent.prior, Mixture):
-                sizes[f"{name}.component"] = (latent.prior.groups, latent.prior.components)
-        return sizes
+        parts = [latent.variable_sizes(name) for name, latent in self.named_latents().items()]
+        return {name: size for part in parts for name, size in part.items()}
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Who learns: every parameter belongs to exactly one player.
@@ -152,7 +145,7 @@ class Model(nn.Module):
         ``inference``: encoder, posteriors and classifiers; ``generation``: decoder and priors;
         ``critic``: the networks of divergences. A player without parameters is missing.
         """
-        latents = list(self._latents().values())
+        latents = list(self.named_latents().values())
         modules = {
             "inference": [
                 self.encoder,
@@ -174,12 +167,12 @@ class Model(nn.Module):
 
         Those of critics, and the classifiers and components of mixtures.
         """
-        latents = self._latents().values()
+        latents = self.named_latents().values()
         return "critic" in self.players() or any(part.classifier is not None for part in latents)
 
     def critic_settings(self) -> CriticConfig | None:
         """How the critic learns; None where there is none."""
-        for latent in self._latents().values():
+        for latent in self.named_latents().values():
             if latent.divergence.critic is not None:
                 return latent.divergence.critic
         return None
@@ -190,7 +183,7 @@ class Model(nn.Module):
         ``found`` is what `infer` gave; z is drawn anew, so that one inference serves many steps.
         """
         losses = []
-        for name, latent in self._latents().items():
+        for name, latent in self.named_latents().items():
             if latent.divergence.critic is not None:
                 inference = replace(found[name], z=None, log_prob=None)
                 with torch.no_grad():
@@ -200,7 +193,7 @@ class Model(nn.Module):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) of ``z`` ``(..., D)``, all latents together, ``(...)``."""
-        latents = self._latents().values()
+        latents = self.named_latents().values()
         parts = z.split([latent.dim for latent in latents], -1)
         pairs = zip(latents, parts, strict=True)
         return torch.stack([latent.prior.log_prob(part) for latent, part in pairs]).sum(0)
@@ -211,7 +204,7 @@ class Model(nn.Module):
         Means of distributions on a sphere, and points between, lie within it: the decoder has
         seen none such.
         """
-        latents = self._latents().values()
+        latents = self.named_latents().values()
         parts = z.split([latent.dim for latent in latents], -1)
         pairs = zip(latents, parts, strict=True)
         return torch.cat([latent.prior.in_support(part) for latent, part in pairs], -1)
@@ -228,16 +221,15 @@ class Model(nn.Module):
         for any. Of a discrete latent under a mixture it can be the component alone.
         """
         parts = []
-        for name, latent in self._latents().items():
-            variable = f"{name}.component" if isinstance(latent.prior, Mixture) else name
-            chosen = None if codes is None else codes.get(variable)
+        for name, latent in self.named_latents().items():
+            chosen = None if codes is None else codes.get(latent.drawn_variable(name))
             parts.append(latent.prior.sample(n, generator, chosen))
         return torch.cat(parts, -1) if parts else None
 
     def every_point(self, most: int) -> Tensor | None:
         """All z ``(C, D)`` that there can be, if they are finite and at most so many."""
         together: Tensor | None = None
-        for latent in self._latents().values():
+        for latent in self.named_latents().values():
             own = latent.prior.points(most)
             if own is None:
                 return None
@@ -252,7 +244,7 @@ class Model(nn.Module):
 
     def prior_deviations(self) -> dict[str, Tensor]:
         """Standard deviation of every latent's prior in each of its dimensions, ``(D,)``."""
-        return {name: latent.prior.deviation for name, latent in self._latents().items()}
+        return {name: latent.prior.deviation for name, latent in self.named_latents().items()}
 
     @torch.no_grad()
     def recalibrate(self, batches: Callable[[], Iterable[Batch]]) -> None:
@@ -271,7 +263,7 @@ class Model(nn.Module):
         for batch in batches():
             assert self.encoder is not None
             encoded = self.encoder(batch)  # without refinements: they begin after the norms
-            for latent in self._latents().values():
+            for latent in self.named_latents().values():
                 latent.infer(encoded)
         for norm in norms:
             norm.finish_recalibration()
@@ -321,9 +313,10 @@ class Model(nn.Module):
                 start,
                 log_likelihood,
                 list(self.decoder.parameters()),
-                self._latents()[name].prior,
+                self.named_latents()[name].prior,
                 weight,
             )
 
-    def _latents(self) -> dict[str, Latent]:
+    def named_latents(self) -> dict[str, Latent]:
+        """The latents by name, in the order in which z has them."""
         return {name: part for name, part in self.latents.items() if isinstance(part, Latent)}

@@ -16,12 +16,12 @@ import yaml
 
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation.codes import (
-    COMPONENT,
     check_index,
     choose_variable,
     parse_code,
     write_code,
 )
+from uncollapse.latents import COMPONENT
 from uncollapse.model import Model
 from uncollapse.saving import write_text
 
@@ -227,7 +227,7 @@ def _kept_code(
 def _full_code(text: str, size: tuple[int, int], index: int | None) -> tuple[int, ...]:
     """The code ``(M,)``, −1 for any; ``index`` is where a value on its own belongs."""
     alone = "-" not in text and size[0] > 1
-    if alone and index is None:
+    if alone and index is None and CODE.fullmatch(text.strip()):
         others = "-*" * (size[0] - 1)
         raise UserError(
             f"{text!r} is of one index of {size[0]}: say which, or write {text}{others}"

@@ -221,6 +221,23 @@ def read_classes(folder: Path) -> dict[str, list[str]]:
     return json.loads((folder / CLASSES).read_text(encoding="utf-8"))
 
 
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """One row an epoch, as training has kept it; none in a saved model that is no run.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged.
+    """
+    path = folder / "history.jsonl"
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise RunError(f"{path} is damaged: not the history of a run") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 

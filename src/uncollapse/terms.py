@@ -17,7 +17,7 @@ class Terms:
     Parameters
     ----------
     reconstruction : Tensor
-        ``(B,)``: log p(x|z) at one posterior sample.
+        ``(B,)``: log p(x|z) at a posterior sample; in training the mean over as many as asked.
     divergence : dict of str to Tensor
         ``{latent: (B,)}``: what the objective penalises, floors and step means applied.
     kl : dict of str to Tensor

@@ -94,10 +94,7 @@ class TextVAE(Writer, Interpreter):
         vae._model, vae._tokenizer, vae._run = model, tokenizer, folder
         vae._classes = saving.read_classes(folder)
         vae._names = kept_names(folder, model.variable_sizes())
-        history = folder / "history.jsonl"
-        if history.is_file():
-            lines = history.read_text(encoding="utf-8").splitlines()
-            vae.history_ = [json.loads(line) for line in lines]
+        vae.history_ = saving.read_history(folder)
         return vae
 
     # --- training -------------------------------------------------------------------------

@@ -79,10 +79,14 @@ class TrainedModel:
             yield batch.to(self.device)
 
     def _corpus(self, data: Data, label_column: str | None) -> Corpus:
-        """Sentences to measure on, with the labels of supervised columns that they have."""
+        """Sentences to measure on, with the recipe's labels as far as they have them."""
         config = self.recipe.data
-        if label_column is not None:
-            config = config.model_copy(update={"label_column": label_column})
         supervised = [part.column for part in self.recipe.objective.supervision]
-        columns = available_columns(data, config, supervised)
+        own = [] if config.label_column is None else [config.label_column]
+        found = available_columns(data, config, [*own, *supervised])
+        columns = [column for column in supervised if column in found]
+        if label_column is None and not set(own) <= set(found):
+            config = config.model_copy(update={"label_column": None})
+        elif label_column is not None:
+            config = config.model_copy(update={"label_column": label_column})
         return corpus_of(data, self.tokenizer, config, classes=self._classes, columns=columns)

@@ -120,7 +120,11 @@ def sentences_of(data: str, texts: Sequence[str] | None) -> str | list[str]:
     if texts:
         return list(texts)
     if data == "-":
-        lines = sys.stdin.buffer.read().decode("utf-8", errors="strict").splitlines()
+        try:
+            lines = sys.stdin.buffer.read().decode().splitlines()
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise UserError(f"standard input, line {line}: not valid UTF-8") from None
         return [line for line in lines if line.strip()]
     if not data:
         raise UserError("give sentences, or --data FILE (- for stdin)")

@@ -81,7 +81,7 @@ def data_check(
 @data_app.command("grammar")
 def data_grammar(
     out: Annotated[Path, typer.Option(metavar="F", help=".jsonl, .csv or .txt; must not exist.")],
-    n: Annotated[int, typer.Option("--n", help="Sentences.")] = 10_000,
+    n: Annotated[int, typer.Option("--n", "-n", help="Sentences.")] = 10_000,
     seed: Seed = 0,
 ) -> None:
     """Write sentences of the embedded grammar, with intents and exact log-probabilities."""

@@ -23,13 +23,7 @@ from uncollapse.cli.app import (
     sentences_of,
 )
 
-Picture = Annotated[
-    Path,
-    typer.Option(
-        metavar="F",
-        help=".svg, .pdf or .png, or .gif for components-over-training; must not exist.",
-    ),
-]
+NEW_FILE = ".svg, .pdf or .png; must not exist."
 
 
 @app.command()
@@ -93,7 +87,9 @@ def plot(
             "lagging, components or components-over-training.",
         ),
     ],
-    out: Picture,
+    out: Annotated[
+        Path, typer.Option(metavar="F", help=f"{NEW_FILE} components-over-training: .gif too.")
+    ],
     data: DataFile = "",
     group: Annotated[
         int, typer.Option(metavar="M", help="Which mixture of a latent, for components….")
@@ -127,7 +123,7 @@ def landscape(
             "exponential, poisson, dirichlet or von-mises-fisher.",
         ),
     ],
-    out: Picture,
+    out: Annotated[Path, typer.Option(metavar="F", help=NEW_FILE)],
     weight: Annotated[
         float, typer.Option(help="Of the first component; the second has the rest.")
     ] = 0.5,

@@ -67,7 +67,8 @@ def clusters(
     if names is not None:
         if vae.names != known:
             write_names(run, vae.names)
-        say(f"{sum(map(len, vae.names.values())):,} names in {run / FILE}")
+        count = sum(map(len, vae.names.values()))
+        say(f"{count:,} name{'' if count == 1 else 's'} in {run / FILE}")
     print(as_json_text(found.to_dict()) if as_json else found.to_text())
 
 

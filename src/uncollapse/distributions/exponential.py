@@ -86,10 +86,6 @@ class ExponentialFamily(ABC):
         """The value that can occur and is nearest to ``value``, both ``(..., E)``."""
         return value
 
-    def values(self) -> Tensor | None:
-        """All values of a finite discrete family, ``(V, E)``; None for others."""
-        return None
-
     # --- what follows ------------------------------------------------------------------------
 
     def log_prob(self, value: Tensor, natural: Tensor) -> Tensor:
@@ -150,6 +146,28 @@ class ExponentialFamily(ABC):
         """Natural parameters ``(..., U, P)`` of a distribution over U units of this family."""
         assert isinstance(posterior, Member)
         return posterior.natural
+
+
+class FiniteFamily(ExponentialFamily):
+    """A family of V values: those of a discrete variable, which a relaxation can stand in for."""
+
+    is_discrete = True
+
+    @abstractmethod
+    def values(self) -> Tensor:
+        """All values, ``(V, E)``."""
+
+    @abstractmethod
+    def log_probs(self, natural: Tensor) -> Tensor:
+        """Log-probabilities of all values, ``(..., V)``, in the type of ``natural``."""
+
+    @abstractmethod
+    def relaxed(self, natural: Tensor, temperature: float) -> Tensor:
+        """Draw ``(..., E)`` between the values, with gradients; at 0 one of the values.
+
+        Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax"; Maddison et al.
+        2017, "The Concrete Distribution" (the binary form).
+        """
 
 
 # how a training sample of a discrete family is made, from natural parameters ``(..., P)``

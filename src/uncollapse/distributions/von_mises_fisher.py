@@ -69,7 +69,7 @@ class VonMisesFisher(Distribution):
         count = self.direction.numel() // self.dim
         depth = _depths(self.dim, self.kappa, count, propose)
         normal = torch.randn(count, self.dim - 1, dtype=half.dtype, device=device)
-        noise = _about_first_axis(depth, normal).to(self.direction.dtype)
+        noise = _at_depth(depth, normal).to(self.direction.dtype)
         return turn(noise.to(self.direction.device).view_as(self.direction), self.direction)
 
     def draw(self, streams: Sequence[np.random.Generator], samples: int) -> Tensor:
@@ -123,37 +123,48 @@ class VonMisesFisher(Distribution):
 
         depth = _depths(self.dim, self.kappa, samples, propose)
         normal = torch.from_numpy(stream.standard_normal((samples, self.dim - 1)))
-        return _about_first_axis(depth, normal)
+        return _at_depth(depth, normal)
 
 
 def _depths(dim: int, kappa: float, count: int, propose: Propose) -> Tensor:
     """Draw ``count`` independent values of 1 − w, w the cosine between z and the direction.
 
-    Wood's rejection sampler, with ε ~ Beta((D − 1)/2, (D − 1)/2), accepts 0.65 of its
-    proposals or more, whatever D and κ. Written in 1 − w, which for a large κ has digits that
-    w has lost.
+    As all are of one κ, whichever proposals are accepted will do.
     """
-    b = (dim - 1) / (2 * kappa + math.hypot(2 * kappa, dim - 1))
-    mode = 2 * b / (1 + b)  # 1 − w where the envelope touches the density
     accepted = []
     missing = count
     while True:
         # so many that a second round is rare
         epsilon, uniform = propose(2 * missing + 16)
-        depth = 2 * b * epsilon / (1 - (1 - b) * epsilon)
-        log_ratio = torch.log((mode + (1 - mode) * depth) / (mode * (2 - mode)))
-        keep = kappa * (mode - depth) + (dim - 1) * log_ratio >= torch.log(uniform)
+        depth, keep = judged(dim, torch.full_like(epsilon, kappa), epsilon, uniform)
         accepted.append(depth[keep])
         missing -= len(accepted[-1])
         if missing <= 0:
             return torch.cat(accepted)[:count]
 
 
-def _about_first_axis(depth: Tensor, normal: Tensor) -> Tensor:
-    """Samples about the first axis, ``(n, D)``, from 1 − w and normal noise ``(n, D − 1)``."""
+def judged(dim: int, kappa: Tensor, epsilon: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Wood's proposals of 1 − w, one for each κ ``(n,)`` ≥ 0, and which are accepted, ``(n,)``.
+
+    With ε ~ Beta((D − 1)/2, (D − 1)/2) and uniform numbers, 0.65 of them are or more, whatever
+    D and κ. Written in 1 − w, which for a large κ has digits that w has lost.
+    """
+    b = (dim - 1) / (2 * kappa + torch.hypot(2 * kappa, torch.full_like(kappa, dim - 1)))
+    mode = 2 * b / (1 + b)  # 1 − w where the envelope touches the density
+    depth = 2 * b * epsilon / (1 - (1 - b) * epsilon)
+    log_ratio = torch.log((mode + (1 - mode) * depth) / (mode * (2 - mode)))
+    return depth, kappa * (mode - depth) + (dim - 1) * log_ratio >= torch.log(uniform)
+
+
+def about_first_axis(cosine: Tensor, sine: Tensor, normal: Tensor) -> Tensor:
+    """Unit vectors ``(n, D)`` at angles ``(n,)`` from the first axis, of noise ``(n, D − 1)``."""
     tangent = torch.nn.functional.normalize(normal, dim=-1)
-    sine = (depth * (2 - depth)).sqrt()
-    return torch.cat([(1 - depth)[:, None], sine[:, None] * tangent], -1)
+    return torch.cat([cosine[:, None], sine[:, None] * tangent], -1)
+
+
+def _at_depth(depth: Tensor, normal: Tensor) -> Tensor:
+    """Samples about the first axis, ``(n, D)``, from 1 − w."""
+    return about_first_axis(1 - depth, (depth * (2 - depth)).sqrt(), normal)
 
 
 def turn(noise: Tensor, direction: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from uncollapse.errors import UserError
 from uncollapse.evaluation.agreement import agreement_of
 from uncollapse.evaluation.cluster_report import Cluster, Clusters
 from uncollapse.evaluation.codes import (
-    COMPONENT,
     assignments,
     check_index,
     check_joint,
@@ -24,6 +23,7 @@ from uncollapse.evaluation.codes import (
 )
 from uncollapse.evaluation.keywords import MOST, distinctive_words, suggest_names
 from uncollapse.evaluation.passes import PosteriorPass, check_seed, posterior_pass
+from uncollapse.latents import COMPONENT
 from uncollapse.latents.priors import Mixture
 from uncollapse.model import Model
 
@@ -165,7 +165,7 @@ def _centrality(
 
 def _densities(model: Model, found: PosteriorPass, latent: str) -> Tensor:
     """log p(E_q z_m | c_m = k) under the components of a mixture, ``(N, M, K)``."""
-    prior = model.get_submodule(f"latents.{latent}.prior")
+    prior = model.named_latents()[latent].prior
     assert isinstance(prior, Mixture)
     with torch.no_grad():
         parts = found.latents[latent].mean.split(CHUNK)

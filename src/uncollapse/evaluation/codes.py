@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from uncollapse.errors import UserError, unknown_name
+from uncollapse.latents import COMPONENT
 from uncollapse.model import Model
 
-COMPONENT = ".component"  # after the name of a latent under a mixture
 ANY = "*"
 FEW = 1000  # joint codes that are looked at whatever the sentences
 NO_VARIABLE = "the model has no discrete variable: neither a mixture nor a latent of codes"

@@ -18,7 +18,6 @@ from uncollapse.evaluation.interpolation import ROUGE
 from uncollapse.evaluation.likelihood import NATS, NO_LATENT
 from uncollapse.evaluation.metric import Metric, no_figure
 from uncollapse.evaluation.passes import Progress, check_seed, evaluating, posterior_pass
-from uncollapse.latents import Latent
 from uncollapse.model import Model
 
 GEOMETRY = (
@@ -158,8 +157,7 @@ def sentence_features(
     if model.latent_dim == 0:
         return None
     chosen = corpus.select(spread(len(corpus)))
-    name, latent = next(iter(model.latents.items()))
-    assert isinstance(latent, Latent)
+    name, latent = next(iter(model.named_latents().items()))
     assert model.encoder is not None
     parts, order, done = [], [], 0
     with evaluating(model) as device:

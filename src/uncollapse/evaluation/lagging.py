@@ -58,7 +58,12 @@ def obstacle(model: Model) -> str | None:
         return NO_LATENT
     if not model.has_likelihood:
         return NO_DENSITY
-    return None if model.latent_dim == 1 else "none: needs a latent of 1 dimension"
+    if model.latent_dim != 1:
+        return "none: needs a latent of 1 dimension"
+    anywhere = torch.tensor([[-REACH], [0.3], [REACH]])
+    if not torch.equal(model.in_support(anywhere), anywhere):
+        return "none: needs a latent that can be any number"
+    return None
 
 
 def posterior_means(
@@ -82,7 +87,8 @@ def posterior_means(
     Raises
     ------
     UserError
-        For a model without a likelihood, or whose latent has not exactly one dimension.
+        For a model without a likelihood, or whose latent has not exactly one dimension or is a
+        code, a count or positive.
     """
     reason = obstacle(model)
     if reason is not None:

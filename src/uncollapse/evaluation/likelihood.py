@@ -255,11 +255,12 @@ def elbo(scores: SentenceScores, kl_values: np.ndarray | None, kl_samples: int =
     """
     if kl_values is None:
         return no_figure(NATS, NO_DENSITY, ELBO)
-    estimator = _monte_carlo(scores)
-    if scores.reconstruction_samples and not kl_samples:
-        estimator += ", closed-form KL"
     return mean_over_sentences(
-        scores.reconstruction - kl_values, NATS, estimator, ELBO, scores.reconstruction_samples
+        scores.reconstruction - kl_values,
+        NATS,
+        _bound(scores, kl_samples),
+        ELBO,
+        scores.reconstruction_samples or kl_samples,
     )
 
 
@@ -272,17 +273,17 @@ def ppl(scores: SentenceScores) -> Metric:
     return perplexity(-scores.log_likelihood, scores.tokens, estimator, definition, scores.samples)
 
 
-def ppl_elbo(scores: SentenceScores, kl_values: np.ndarray | None) -> Metric:
-    """Perplexity under the ELBO: an upper bound, looser than :func:`ppl`."""
+def ppl_elbo(scores: SentenceScores, kl_values: np.ndarray | None, kl_samples: int = 0) -> Metric:
+    """Perplexity under the ELBO: an upper bound, looser than :func:`ppl`; see :func:`elbo`."""
     definition = "exp(−Σ ELBO / Σ (words + 1))"
     if kl_values is None:
         return no_figure("per token", NO_DENSITY, definition)
     return perplexity(
         kl_values - scores.reconstruction,
         scores.tokens,
-        _monte_carlo(scores),
+        _bound(scores, kl_samples),
         definition,
-        scores.reconstruction_samples,
+        scores.reconstruction_samples or kl_samples,
     )
 
 
@@ -305,7 +306,7 @@ def perplexity(
 
 def _importance(scores: SentenceScores) -> str:
     if not scores.samples:
-        return EXACT
+        return _exact(scores)
     text = f"upper bound by importance weighting, S = {scores.samples} posterior samples a sentence"
     return f"{text} {FITTED}" if scores.fitted else text
 
@@ -314,6 +315,20 @@ def _monte_carlo(scores: SentenceScores) -> str:
     if scores.log_likelihood is None:
         return "z is a function of x"
     if not scores.reconstruction_samples:
-        return EXACT
+        return _exact(scores)
     text = f"{scores.reconstruction_samples} posterior samples a sentence"
     return f"{text} {FITTED}" if scores.fitted else text
+
+
+def _exact(scores: SentenceScores) -> str:
+    return f"{EXACT}, a sum over all {scores.codes} values of z" if scores.codes else EXACT
+
+
+def _bound(scores: SentenceScores, kl_samples: int) -> str:
+    """The estimator of a reconstruction less a KL."""
+    text = _monte_carlo(scores)
+    if scores.reconstruction_samples and not kl_samples:
+        return f"{text}, closed-form KL"
+    if kl_samples and not scores.reconstruction_samples:
+        return f"{text}; KL by {kl_samples} posterior samples a sentence"
+    return text

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uncollapse.data.corpus import Corpus
-from uncollapse.evaluation.codes import COMPONENT
+from uncollapse.distributions.base import Distribution
 from uncollapse.evaluation.likelihood import NATS, NO_DENSITY
 from uncollapse.evaluation.metric import Metric, mean_over_sentences, no_figure
 from uncollapse.evaluation.passes import PosteriorPass
-from uncollapse.latents import Latent
+from uncollapse.latents import COMPONENT
 from uncollapse.latents.priors import Mixture
 from uncollapse.model import Model
 
@@ -130,7 +129,7 @@ def code_metrics(variables: dict[str, Tensor]) -> dict[str, Metric]:
 def _prior_metrics(model: Model, found: PosteriorPass) -> dict[str, Metric]:
     """The figures of z under mixtures, summed over latents that have one."""
     parts = [
-        np.concatenate(list(_parts(prior, found, name)), 1)  # (3, N)
+        mixture_parts(prior, found.latents[name], found.variables[f"{name}{COMPONENT}"])
         for name, prior in _mixtures(model).items()
     ]
     average, dispersion, variance = np.sum(parts, 0)
@@ -146,8 +145,8 @@ def _prior_metrics(model: Model, found: PosteriorPass) -> dict[str, Metric]:
     if found.kl is None:
         result["kl_z_mixture"] = no_figure(NATS, NO_DENSITY, definition)
     else:
-        columns = _columns_of_mixtures(model, found)
-        values = found.kl[:, columns].double().sum(1).numpy()
+        kls = [found.kls[name].double().sum(1) for name in _mixtures(model)]
+        values = torch.stack(kls).sum(0).numpy()
         estimator = f"{found.kl_samples} posterior samples a sentence"
         result["kl_z_mixture"] = mean_over_sentences(
             values, NATS, estimator, definition, found.kl_samples
@@ -155,31 +154,27 @@ def _prior_metrics(model: Model, found: PosteriorPass) -> dict[str, Metric]:
     return result
 
 
-def _parts(prior: Mixture, found: PosteriorPass, name: str) -> Iterator[np.ndarray]:
-    """KL to the averaged prior, dispersion and variance, ``(3, n)``, a chunk at a time."""
-    log_weights = found.variables[f"{name}{COMPONENT}"]
+def mixture_parts(prior: Mixture, posterior: Distribution, log_weights: Tensor) -> np.ndarray:
+    """KL to the averaged prior, dispersion and Var of every sentence, ``(3, N)`` float64.
+
+    Parameters
+    ----------
+    prior : Mixture
+    posterior : Distribution
+        ``(N, D)``: q(z|x), on the prior's device.
+    log_weights : Tensor
+        ``(N, M, K)``: log q(c|x).
+    """
+    found = []
     for begin in range(0, len(log_weights), CHUNK):
         rows = slice(begin, begin + CHUNK)
         weights = log_weights[rows].double().log_softmax(-1).to(prior.free.device)
         with torch.no_grad():
-            kl = prior.decompose(found.latents[name][rows].map(Tensor.double), weights)
+            kl = prior.decompose(posterior[rows].map(Tensor.double), weights)
             variance = prior.weighted_variance(weights).sum(1)
         together = [kl.average.sum((1, 2)), kl.dispersion.sum((1, 2)), variance]
-        yield torch.stack(together).cpu().numpy()
-
-
-def _columns_of_mixtures(model: Model, found: PosteriorPass) -> list[int]:
-    """Which columns of `PosteriorPass.kl` belong to latents under a mixture."""
-    columns: list[int] = []
-    place = 0
-    for name, latent in _latents(model).items():
-        with torch.no_grad():
-            closed = latent.prior.kl(found.latents[name][:1])
-        width = 1 if closed is None else closed.shape[-1]
-        if isinstance(latent.prior, Mixture):
-            columns += range(place, place + width)
-        place += width
-    return columns
+        found.append(torch.stack(together).cpu().numpy())
+    return np.concatenate(found, 1)
 
 
 def _accuracy(corpus: Corpus, column: str, log_probs: Tensor, how: str) -> Metric:
@@ -197,12 +192,8 @@ def _accuracy(corpus: Corpus, column: str, log_probs: Tensor, how: str) -> Metri
     return mean_over_sentences(right.astype(np.float64), "share", estimator, RIGHT)
 
 
-def _latents(model: Model) -> dict[str, Latent]:
-    return {name: part for name, part in model.latents.items() if isinstance(part, Latent)}
-
-
 def _mixtures(model: Model) -> dict[str, Mixture]:
-    found = {name: latent.prior for name, latent in _latents(model).items()}
+    found = {name: latent.prior for name, latent in model.named_latents().items()}
     return {name: prior for name, prior in found.items() if isinstance(prior, Mixture)}
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from uncollapse.distributions.base import Distribution
+from uncollapse.evaluation.mixtures import mixture_parts
 from uncollapse.evaluation.passes import streams
 from uncollapse.latents.priors import Mixture
 
@@ -21,7 +23,6 @@ from uncollapse.latents.priors import Mixture
 NEAR = 0.5
 # of the share 1/K that all values would have in even use; below, nobody uses a value
 SELDOM = 0.1
-CHUNK = 1024  # sentences whose averaged priors are alive at once
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,10 @@ class CodeUse:
         H(mean q) − mean H(q): what a value says of the sentence, nats; at most ln K.
     usage : float
         exp H(mean q): values in effective use, 1 to K.
-    used : float
-        Values with a share of the sentences that is not negligible.
-    indexes, values : int
-        M and K.
     """
 
     mutual_information: float
     usage: float
-    used: float
-    indexes: int
-    values: int
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,9 @@ class MixtureEvidence:
         Symmetric KL between two components of a mixture, nats; means over the mixtures.
     distinct : float
         Components in effective use if near ones count as one; mean over the mixtures.
-    variance, dispersion, kl_c : float
-        Var of the components' natural parameters, L_d and KL(q(c|x) ‖ p(c)): sums over the
-        mixtures, means over the sentences.
+    variance, dispersion : float
+        Var of the components' natural parameters, and L_d: sums over the mixtures, means over
+        the sentences.
     kept : float
         Share of the mutual information of sentence and component that is still there if the
         component is read back from z; 0 to 1.
@@ -74,7 +68,6 @@ class MixtureEvidence:
     distinct: float
     variance: float
     dispersion: float
-    kl_c: float
     kept: float
 
 
@@ -90,9 +83,6 @@ def code_use_of_means(mean: Tensor, conditional: Tensor) -> CodeUse:
     return CodeUse(
         mutual_information=max(0.0, float((marginal - conditional).mean())),
         usage=float(marginal.exp().mean()),
-        used=float(in_use(mean).sum(-1).double().mean()),
-        indexes=len(mean),
-        values=mean.shape[1],
     )
 
 
@@ -150,8 +140,10 @@ def information_kept(
     """How much of what the component says of the sentence z still says, 0 to 1.
 
     c is drawn from q(c|x), z from q(z|x), and a component c′ from what the prior makes of z,
-    p(z|c′) / Σ p(z|k). The result is I(c; c′) / I(x; c). It cannot exceed 1, as c′ knows of the
-    sentence by z alone, and is 0 if z does not go with c, however far components are apart.
+    p(z|c′) / Σ p(z|k). The result is I(c; c′) / I(x; c), both less what I(c; c′) is with the z of
+    other sentences: few sentences in K² cells seem to tell something by chance. It cannot exceed
+    1, as c′ knows of the sentence by z alone, and is 0 if z does not go with c, however far
+    components are apart.
 
     Parameters
     ----------
@@ -161,17 +153,24 @@ def information_kept(
     log_weights : Tensor
         ``(N, M, K)``: log q(c|x).
     seed : int
-        Of the one z a sentence.
+        Of the one z a sentence, and of which other sentence's is taken.
     """
     weights = log_weights.detach().double().cpu().exp()
     whole = entropy(weights.mean(0)) - entropy(weights).mean(0)  # (M,)
     with torch.no_grad():
         z = posterior.draw(streams(seed, torch.arange(len(weights))), 1).squeeze(1)  # (N, D)
         read = prior.component_log_prob(z.to(prior.free.device)).softmax(-1).cpu()
-    joint = torch.einsum("nmk,nml->mkl", weights, read) / len(weights)  # (M, K, K)
-    kept = entropy(joint.sum(2)) + entropy(joint.sum(1)) - entropy(joint.flatten(1))  # (M,)
-    share = float(kept.sum()) / max(float(whole.sum()), torch.finfo(torch.float32).eps)
-    return min(max(share, 0.0), 1.0)
+    others = np.random.default_rng(seed).permutation(len(read))
+    kept, chance = _shared_information(weights, read), _shared_information(weights, read[others])
+    room = float(whole.sum()) - chance
+    return min(max((kept - chance) / max(room, torch.finfo(torch.float32).eps), 0.0), 1.0)
+
+
+def _shared_information(one: Tensor, other: Tensor) -> float:
+    """I of two values that are independent given the sentence, ``(N, M, K)``; sum over M."""
+    joint = torch.einsum("nmk,nml->mkl", one, other) / len(one)  # (M, K, K)
+    shared = entropy(joint.sum(2)) + entropy(joint.sum(1)) - entropy(joint.flatten(1))  # (M,)
+    return float(shared.sum())
 
 
 def mixture_evidence(
@@ -193,15 +192,7 @@ def mixture_evidence(
     distances = component_distances(prior)
     first, second = torch.triu_indices(prior.components, prior.components, 1)
     pairs = distances[:, first, second]  # (M, K (K − 1) / 2)
-    sums = torch.zeros(3, dtype=torch.float64)
-    for begin in range(0, len(log_weights), CHUNK):
-        rows = slice(begin, begin + CHUNK)
-        weights = log_weights[rows].to(prior.free.device)
-        with torch.no_grad():
-            parts = prior.decompose(posterior[rows], weights)
-            found = [prior.weighted_variance(weights), parts.dispersion, parts.component]
-        sums += torch.stack([values.double().sum() for values in found]).cpu()
-    variance, dispersion, kl_c = (sums / len(log_weights)).tolist()
+    _, dispersion, variance = mixture_parts(prior, posterior, log_weights).mean(1).tolist()
     return MixtureEvidence(
         use=code_use(log_weights),
         nearest=float(pairs.amin(1).mean()),
@@ -210,6 +201,5 @@ def mixture_evidence(
         distinct=distinct_components(distances, mean),
         variance=variance,
         dispersion=dispersion,
-        kl_c=kl_c,
         kept=information_kept(prior, posterior, log_weights, seed=seed),
     )

@@ -15,7 +15,6 @@ from uncollapse.distributions.product import side_by_side
 from uncollapse.evaluation.likelihood import NATS, perplexity
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
 from uncollapse.evaluation.passes import PosteriorPass, Progress, SentenceDraws, evaluating
-from uncollapse.latents import Latent
 from uncollapse.latents.divergences import DualDivergence
 from uncollapse.model import Model
 
@@ -89,7 +88,7 @@ def ivae(
     Fang et al. 2019, "Implicit Deep Latent Variable Models for Text Generation", Table 2.
     """
     assert has_learned_divergence(model), "only where every divergence is learned"
-    latents = [(name, part) for name, part in model.latents.items() if isinstance(part, Latent)]
+    latents = list(model.named_latents().items())
     scores = np.zeros((len(corpus), 3))  # log p(x|z), learned KL of q(z|x), and of q(z)
     done = 0
     with evaluating(model) as device:

@@ -118,9 +118,9 @@ class PosteriorPass:
         density although z is random, the Gaussian fitted to its samples.
     means : Tensor
         ``(N, D)``: posterior means.
-    kl : Tensor or None
-        ``(N, D)``: KL(q ‖ p), nats; a latent whose KL does not split over dimensions has one
-        column. None for an autoencoder.
+    kls : dict of str to Tensor
+        ``{latent: (N, D)}``: KL(q ‖ p), nats; ``(N, 1)`` where it does not split over
+        dimensions. Empty for an autoencoder.
     kl_samples : int
         Draws behind each KL; 0: closed form.
     fitted : bool
@@ -136,12 +136,17 @@ class PosteriorPass:
 
     posterior: Distribution
     means: Tensor
-    kl: Tensor | None
+    kls: dict[str, Tensor]
     kl_samples: int
     fitted: bool
     step_kl: Tensor | None
     latents: dict[str, Distribution] = field(default_factory=dict)
     variables: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def kl(self) -> Tensor | None:
+        """The KLs of all latents side by side; None for an autoencoder."""
+        return torch.cat(list(self.kls.values()), 1) if self.kls else None
 
 
 def posterior_pass(
@@ -156,14 +161,15 @@ def posterior_pass(
 
     ``seed`` is that of the draws, where a posterior's KL or density takes any.
     """
-    latents = [part for part in model.latents.values() if isinstance(part, Latent)]
-    if not latents:
+    named = model.named_latents()
+    if not named:
         return None
+    latents = list(named.values())
     stepwise = has_step_divergence(model)
     posteriors: list[list[Distribution]] = []
     variables: dict[str, list[Tensor]] = {}
     means: list[Tensor] = []
-    kls: list[Tensor] = []
+    kls: dict[str, list[Tensor]] = {}
     step_kls: list[Tensor] = []
     index: list[Tensor] = []
     kl_samples = 0
@@ -180,11 +186,11 @@ def posterior_pass(
             if model.has_likelihood:
                 parts = [with_density(part, seed, batch.index) for part in parts]
                 charged = []
-                for latent, part in zip(latents, parts, strict=True):
+                for (name, latent), part in zip(named.items(), parts, strict=True):
                     kl, samples = _kl(part, latent.prior, seed, batch.index)
                     charged.append(kl)
+                    kls.setdefault(name, []).append(kl.float().cpu())
                     kl_samples = max(kl_samples, samples)
-                kls.append(torch.cat(charged, -1).float().cpu())
                 if stepwise:
                     pairs = zip(latents, found, charged, strict=True)
                     step_kls.append(torch.stack([_charged(*pair) for pair in pairs]).sum(0).cpu())
@@ -197,19 +203,19 @@ def posterior_pass(
     return PosteriorPass(
         side_by_side(joined),
         torch.cat(means)[order],
-        torch.cat(kls)[order] if kls else None,
+        {name: torch.cat(own)[order] for name, own in kls.items()},
         kl_samples,
         model.has_likelihood and not model.has_density,
         torch.cat(step_kls)[order] if step_kls else None,
-        dict(zip(model.latents, joined, strict=True)),
+        dict(zip(named, joined, strict=True)),
         {name: torch.cat(parts)[order] for name, parts in variables.items()},
     )
 
 
 def prior_scale(model: Model) -> Tensor:
     """Standard deviation of the prior in every dimension of z, ``(D,)`` float64."""
-    latents = [part for part in model.latents.values() if isinstance(part, Latent)]
-    return torch.cat([latent.prior.deviation for latent in latents]).double().cpu()
+    # one by one: priors without parameters do not know the model's device
+    return torch.cat([scale.double().cpu() for scale in model.prior_deviations().values()])
 
 
 def has_step_divergence(model: Model) -> bool:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
 RESAMPLES = 200
-DEFINITION = "corpus BLEU-4 (0 to 100) of the greedy decoding of E_q z against the sentence"
+DEFINITION = (
+    "corpus BLEU-4 (0 to 100) of the greedy decoding of E_q z, of codes and directions the one "
+    "nearest to it, against the sentence"
+)
 
 
 def reconstruction_bleu(

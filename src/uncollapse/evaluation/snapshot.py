@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ import torch
 from uncollapse.data.batches import sequential_batches
 from uncollapse.errors import RunError, UserError
 from uncollapse.evaluation.passes import evaluating
-from uncollapse.latents import Latent
 from uncollapse.latents.priors import Mixture, StandardNormal
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def take_snapshot(
     UserError
         For a language model.
     """
-    latents = {name: part for name, part in model.latents.items() if isinstance(part, Latent)}
+    latents = model.named_latents()
     if not latents:
         raise UserError("a language model has no latent variable")
     mixtures = [name for name, latent in latents.items() if isinstance(latent.prior, Mixture)]
@@ -209,5 +209,5 @@ def read_snapshot(path: Path) -> Snapshot:
             label_names=tuple(map(str, arrays["label_names"])),
             **{name: arrays.get(name) for name in optional},
         )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         raise RunError(f"{path} is damaged: not a snapshot of a latent space") from None

@@ -170,12 +170,13 @@ def _likelihoods(
     )
     # a language model has nothing to charge: its ELBO is its likelihood
     kl = np.zeros(len(corpus)) if found is None else _total_kl(found)
+    kl_samples = 0 if found is None else found.kl_samples
     return {
         "reconstruction": likelihood.reconstruction(scores),
-        "elbo": likelihood.elbo(scores, kl, 0 if found is None else found.kl_samples),
+        "elbo": likelihood.elbo(scores, kl, kl_samples),
         "nll": likelihood.nll(scores),
         "ppl": likelihood.ppl(scores),
-        "ppl_elbo": likelihood.ppl_elbo(scores, kl),
+        "ppl_elbo": likelihood.ppl_elbo(scores, kl, kl_samples),
     }
 
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.latent import Latent
+from uncollapse.latents.latent import COMPONENT, Latent
 
-__all__ = ["Inference", "Latent"]
+__all__ = ["COMPONENT", "Inference", "Latent"]

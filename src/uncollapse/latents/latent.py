@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from uncollapse.config import LatentConfig, MixtureConfig
 from uncollapse.distributions.base import Distribution
+from uncollapse.distributions.exponential import FiniteFamily
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.distributions.point import Point
 from uncollapse.encoders import Encoded
@@ -16,8 +17,10 @@ from uncollapse.latents.divergences.kl import kl_per_dimension
 from uncollapse.latents.inference import Inference
 from uncollapse.latents.posteriors import build_posterior
 from uncollapse.latents.posteriors.family import FamilyPosterior, head
-from uncollapse.latents.priors import build_prior
+from uncollapse.latents.priors import Mixture, build_prior
 from uncollapse.readouts import KINDS as READOUTS
+
+COMPONENT = ".component"  # after the name of a latent under a mixture: that of its components
 
 
 class Latent(nn.Module):
@@ -92,8 +95,23 @@ class Latent(nn.Module):
         if units is not None:
             found[name] = units
         if inference.log_weights is not None:
-            found[f"{name}.component"] = inference.log_weights
+            found[f"{name}{COMPONENT}"] = inference.log_weights
         return found
+
+    def variable_sizes(self, name: str) -> dict[str, tuple[int, int]]:
+        """How many indexes M with how many values K each of `variables` has."""
+        sizes: dict[str, tuple[int, int]] = {}
+        if isinstance(self.posterior, FamilyPosterior):
+            family = self.posterior.family
+            if isinstance(family, FiniteFamily):
+                sizes[name] = (self.dim // family.width, len(family.values()))
+        if isinstance(self.prior, Mixture):
+            sizes[f"{name}{COMPONENT}"] = self.prior.code_sizes
+        return sizes
+
+    def drawn_variable(self, name: str) -> str:
+        """The variable whose values a draw from the prior can be given."""
+        return f"{name}{COMPONENT}" if isinstance(self.prior, Mixture) else name
 
     def penalty(self, inference: Inference) -> Tensor:
         """What the objective charges, nats per sentence, ``(B,)``."""

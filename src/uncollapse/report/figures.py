@@ -111,7 +111,8 @@ def plot_run(
     if out.suffix.lower() == ".gif":
         from uncollapse.plots.components import animate
 
-        return animate(_snapshots(request), out, group, title=vae.recipe.name, by=request.by)
+        snapshots = _snapshots(request)
+        return animate(snapshots, out, group, title=_title(vae, snapshots[0], group), by=request.by)
 
     from uncollapse.plots import save_figure
 
@@ -280,8 +281,10 @@ def _lagging(request: Request) -> Figure:
 
 def _components(request: Request) -> Figure:
     from uncollapse.evaluation.snapshot import take_snapshot
+    from uncollapse.latents import COMPONENT
     from uncollapse.loading import available_columns, corpus_of
     from uncollapse.names import names_at
+    from uncollapse.plots.component_geometry import group_of
     from uncollapse.plots.components import component_pair, component_space
 
     found, names = [], []
@@ -292,13 +295,17 @@ def _components(request: Request) -> Figure:
             columns = available_columns(request.sentences, config, ["label"])
         corpus = corpus_of(request.sentences, vae.tokenizer, config, columns=columns)
         snapshot = take_snapshot(vae.model, corpus, batch_size=request.batch_size)
-        variable = f"{snapshot.latent}.component"
+        variable = f"{snapshot.latent}{COMPONENT}"
         called = vae.names.get(variable, {})
-        if called and request.group < snapshot.groups:
+        group_of(snapshot, request.group)  # refuses one that there is not
+        if called:
             called = names_at(called, vae.model.variable_sizes()[variable], request.group)
         found.append(snapshot)
         names.append({int(number): name for number, name in called.items()})
-    titles = [_title(vae, request.group) for vae in (request.vae, request.beside) if vae]
+    vaes = filter(None, (request.vae, request.beside))
+    titles = [
+        _title(vae, snapshot, request.group) for vae, snapshot in zip(vaes, found, strict=True)
+    ]
     if request.beside is None:
         return component_space(
             found[0], request.group, title=titles[0], by=request.by, names=names[0]
@@ -312,14 +319,14 @@ def _components(request: Request) -> Figure:
 def _components_over_training(request: Request) -> Figure:
     from uncollapse.plots.components import components_over_training
 
-    title = f"{_title(request.vae, request.group)}, validation set"
-    return components_over_training(_snapshots(request), request.group, title=title, by=request.by)
+    snapshots = _snapshots(request)
+    title = f"{_title(request.vae, snapshots[0], request.group)}, validation set"
+    return components_over_training(snapshots, request.group, title=title, by=request.by)
 
 
-def _title(vae: TextVAE, group: int) -> str:
+def _title(vae: TextVAE, snapshot: Snapshot, group: int) -> str:
     """The system, and which of several groups."""
-    groups = next((m for m, _ in vae.model.variable_sizes().values()), 1)
-    return f"{vae.recipe.name}, group {group}" if groups > 1 else vae.recipe.name
+    return f"{vae.recipe.name}, group {group}" if snapshot.groups > 1 else vae.recipe.name
 
 
 def _snapshots(request: Request) -> list[Snapshot]:

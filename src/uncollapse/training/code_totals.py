@@ -13,7 +13,7 @@ from uncollapse.evaluation.mode_collapse import (
     distinct_components,
     entropy,
 )
-from uncollapse.latents import Latent
+from uncollapse.latents import COMPONENT
 from uncollapse.latents.priors import Mixture
 from uncollapse.training.totals import Totals
 
@@ -35,11 +35,7 @@ class CodeTotals:
     def __init__(self, model: Model) -> None:
         self._supervision = model.supervision
         self._sizes = model.variable_sizes()
-        priors = {
-            name: latent.prior
-            for name, latent in model.latents.items()
-            if isinstance(latent, Latent)
-        }
+        priors = {name: latent.prior for name, latent in model.named_latents().items()}
         self._priors = {name: p for name, p in priors.items() if isinstance(p, Mixture)}
         self.start()
 
@@ -56,7 +52,7 @@ class CodeTotals:
             together = [probs.sum(0).flatten(), entropy(probs).sum(0)]
             self._probs[name].add(_named(torch.cat(together)))
         for name, parts in terms.mixtures.items():
-            log_weights = terms.variables[f"{name}.component"].detach()
+            log_weights = terms.variables[f"{name}{COMPONENT}"].detach()
             found = {
                 "variance": self._priors[name].weighted_variance(log_weights),
                 "dispersion": parts.dispersion,
@@ -90,7 +86,7 @@ class CodeTotals:
             sums = self._mixtures[name].reduced()
             result |= {f"{key}/{name}": value / sentences for key, value in sums.items()}
             distances = component_distances(prior)
-            distinct = distinct_components(distances, means[f"{name}.component"])
+            distinct = distinct_components(distances, means[f"{name}{COMPONENT}"])
             result[f"components/{name}"] = distinct
         for column, totals in self._labels.items():
             sums = totals.reduced()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -53,13 +51,15 @@ def diagnose(model: Model, corpus: Corpus, *, seed: int = 0, batch_size: int = 3
         raise UserError("a verdict needs at least two sentences")
     sizes = model.variable_sizes()
     verdicts: dict[str, Verdict] = {}
-    for name, (latent, means, kl) in _by_latent(model, found).items():
+    latents = model.named_latents()
+    means = found.means.split([latent.dim for latent in latents.values()], 1)  # (N, D) each
+    for (name, latent), own in zip(latents.items(), means, strict=True):
         of_codes = [
             _judge_codes(variable, size, latent, found, seed)
             for variable, size in sizes.items()
             if latent_of(variable) == name
         ]
-        of_z = _judge_z(latent, found.latents[name], means, kl, seed)
+        of_z = _judge_z(latent, found.latents[name], own, found.kls.get(name), seed)
         verdicts[name] = worst([of_z, *of_codes])
     return worst_latent(verdicts)
 
@@ -100,21 +100,3 @@ def _judge_codes(
             f"{evidence.dispersion:.2f} nats"
         ),
     )
-
-
-def _by_latent(
-    model: Model, found: PosteriorPass
-) -> dict[str, tuple[Latent, Tensor, Tensor | None]]:
-    """By name, every latent with its posterior means ``(N, D)`` and its KL.
-
-    The KL is ``(N, D)`` or ``(N, 1)``, and None of an autoencoder.
-    """
-    latents = {name: part for name, part in model.latents.items() if isinstance(part, Latent)}
-    means = found.means.split([latent.dim for latent in latents.values()], 1)
-    kls: Sequence[Tensor | None] = [None] * len(latents)
-    if found.kl is not None:
-        with torch.no_grad():
-            closed = [part.prior.kl(found.latents[name][:1]) for name, part in latents.items()]
-        kls = found.kl.split([1 if kl is None else kl.shape[-1] for kl in closed], 1)
-    parts = zip(latents.items(), means, kls, strict=True)
-    return {name: (latent, mean, kl) for (name, latent), mean, kl in parts}

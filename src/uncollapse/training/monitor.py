@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from lightning.pytorch import Callback, Trainer
 
-from uncollapse.latents import Latent
 from uncollapse.objectives.schedules import final_weight
 from uncollapse.training.advice import Kind, kind_of
 from uncollapse.training.module import TrainingModule
@@ -37,8 +36,7 @@ class CollapseMonitor(Callback):
         final = final_weight(module.objective.schedule)
         weight = module.kl_weight / final if final else 1.0
         sizes = module.model.variable_sizes()
-        for name, latent in module.model.latents.items():
-            assert isinstance(latent, Latent)
+        for name, latent in module.model.named_latents().items():
             of_codes = [
                 _judge_codes(variable, size, name, row, weight)
                 for variable, size in sizes.items()

@@ -78,7 +78,8 @@ def verdict(
     mi : float or None
         Mutual information of sentence and z, nats.
     active_units : float or None
-        Dimensions whose posterior mean varies over sentences (variance above 0.01).
+        Dimensions whose posterior mean varies over sentences (variance 0.01 of the
+        prior's or more).
     dim : int
         Dimensions of the latent, D; 0 if there is none.
     weight : float

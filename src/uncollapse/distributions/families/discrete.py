@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uncollapse.distributions.exponential import ExponentialFamily
+from uncollapse.distributions.exponential import ExponentialFamily, FiniteFamily
 from uncollapse.distributions.families.free import bounded
 
 # where the sum over counts ends and the series in 1/λ begins, exact to 1e-12 both
@@ -22,7 +22,7 @@ ENTROPY_SERIES = (1 / 12, 1 / 24, 19 / 360, 9 / 80, 863 / 2520, 1375 / 1008, 339
 LARGE_LOG_RATE, LARGEST_LOG_RATE = 10.0, 14.0
 
 
-class Categorical(ExponentialFamily):
+class Categorical(FiniteFamily):
     """One of K values, written one-hot; η are the logits against the last value's, K − 1 of them.
 
     A(η) = ln(1 + Σ e^η).
@@ -32,8 +32,6 @@ class Categorical(ExponentialFamily):
     categories : int
         K ≥ 2.
     """
-
-    is_discrete = True
 
     def __init__(self, categories: int) -> None:
         self.parameters = categories - 1
@@ -70,9 +68,7 @@ class Categorical(ExponentialFamily):
 
     def rsample(self, natural: Tensor) -> Tensor:
         """Draw one-hot ``(..., K)``, without gradients."""
-        logits = self.logits(natural)
-        noise = -torch.empty_like(logits).exponential_().log()  # Gumbel's
-        return F.one_hot((logits + noise).argmax(-1), self.width).to(natural.dtype)
+        return F.one_hot(self._perturbed(natural).argmax(-1), self.width).to(natural.dtype)
 
     def simulate(self, natural: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Draw one-hot ``(..., K)``."""
@@ -88,16 +84,27 @@ class Categorical(ExponentialFamily):
         """The K one-hot vectors, ``(K, K)``."""
         return torch.eye(self.width)
 
+    def log_probs(self, natural: Tensor) -> Tensor:
+        """The normalised logits, ``(..., K)``."""
+        return self.logits(natural).log_softmax(-1)
+
+    def relaxed(self, natural: Tensor, temperature: float) -> Tensor:
+        """Draw ``(..., K)``: shares, which sum to 1."""
+        return (self._perturbed(natural) / temperature).softmax(-1)
+
+    def _perturbed(self, natural: Tensor) -> Tensor:
+        """Logits and Gumbel noise, whose largest is a draw."""
+        logits = self.logits(natural)
+        return logits - torch.empty_like(logits).exponential_().log()
+
     @staticmethod
     def logits(natural: Tensor) -> Tensor:
         """Logits of all values, ``(..., K)``, the last 0."""
         return F.pad(natural, (0, 1))
 
 
-class Bernoulli(ExponentialFamily):
+class Bernoulli(FiniteFamily):
     """0 or 1; η is the logit of 1, A(η) = ln(1 + e^η)."""
-
-    is_discrete = True
 
     def log_partition(self, natural: Tensor) -> Tensor:
         """ln(1 + e^η), ``(...)``."""
@@ -142,6 +149,15 @@ class Bernoulli(ExponentialFamily):
     def values(self) -> Tensor:
         """0 and 1, ``(2, 1)``."""
         return torch.tensor([[0.0], [1.0]])
+
+    def log_probs(self, natural: Tensor) -> Tensor:
+        """Of 0 and of 1, ``(..., 2)``."""
+        return torch.cat([F.logsigmoid(-natural), F.logsigmoid(natural)], -1)
+
+    def relaxed(self, natural: Tensor, temperature: float) -> Tensor:
+        """Draw ``(..., 1)`` between 0 and 1."""
+        noise = torch.rand_like(natural).clamp(min=torch.finfo(natural.dtype).tiny)
+        return ((natural + noise.logit()) / temperature).sigmoid()
 
 
 class Poisson(ExponentialFamily):

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from uncollapse.distributions.base import Distribution
@@ -16,7 +15,9 @@ from uncollapse.distributions.families.free import bounded
 from uncollapse.distributions.von_mises_fisher import (
     Propose,
     VonMisesFisher,
+    about_first_axis,
     check_sphere,
+    judged,
     log_sphere_area,
     turn,
 )
@@ -107,10 +108,10 @@ class VonMisesFisherFamily(ExponentialFamily):
             return beta.sample((n,)), torch.rand(n, dtype=wide.dtype, device=wide.device)
 
         with torch.no_grad():
-            angle = angles(self.width, kappa, propose)
+            angle = _angles(self.width, kappa, propose)
             normal = torch.randn(len(wide), self.width - 1, dtype=wide.dtype, device=wide.device)
-            draw = turn(_about_first_axis(angle, normal), direction)
-            onward = turn(_about_first_axis(angle + math.pi / 2, normal), direction)  # dz/dθ
+            draw = turn(_at_angle(angle, normal), direction)
+            onward = turn(_at_angle(angle + math.pi / 2, normal), direction)  # dz/dθ
             turning = onward * self._angle_by_kappa(angle, kappa)[:, None]
         # the movement of a draw while η changes, which is 0 and has gradients
         change = wide - wide.detach()
@@ -126,9 +127,9 @@ class VonMisesFisherFamily(ExponentialFamily):
         def propose(n: int) -> tuple[Tensor, Tensor]:
             return torch.from_numpy(random.beta(half, half, n)), torch.from_numpy(random.random(n))
 
-        angle = angles(self.width, kappa, propose)
+        angle = _angles(self.width, kappa, propose)
         normal = torch.from_numpy(random.standard_normal((len(kappa), self.width - 1)))
-        return turn(_about_first_axis(angle, normal), direction).numpy().reshape(natural.shape)
+        return turn(_at_angle(angle, normal), direction).numpy().reshape(natural.shape)
 
     def nearest(self, value: Tensor) -> Tensor:
         """The value's direction; the first axis where it is 0."""
@@ -201,28 +202,21 @@ def _square(natural: Tensor) -> Tensor:
     return natural.double().square().sum(-1)
 
 
-def angles(dim: int, kappa: Tensor, propose: Propose) -> Tensor:
+def _angles(dim: int, kappa: Tensor, propose: Propose) -> Tensor:
     """Draw one angle between z and the direction for each κ ``(n,)`` ≥ 0, float64, not 0 or π.
 
-    Wood's rejection sampler in 1 − cos, which for a large κ has digits that cos has lost.
+    Where a κ's proposal is refused, it gets another.
     """
-    b = (dim - 1) / (2 * kappa + torch.hypot(2 * kappa, torch.full_like(kappa, dim - 1)))
-    mode = 2 * b / (1 + b)  # 1 − cos where the envelope touches the density
     depth = torch.empty_like(kappa)
     missing = torch.arange(len(kappa), device=kappa.device)
     while len(missing):
-        epsilon, uniform = propose(len(missing))
-        b_, mode_ = b[missing], mode[missing]
-        proposed = 2 * b_ * epsilon / (1 - (1 - b_) * epsilon)
-        log_ratio = torch.log((mode_ + (1 - mode_) * proposed) / (mode_ * (2 - mode_)))
-        threshold = kappa[missing] * (mode_ - proposed) + (dim - 1) * log_ratio
-        keep = threshold >= uniform.log()
+        proposed, keep = judged(dim, kappa[missing], *propose(len(missing)))
         depth[missing[keep]] = proposed[keep]
         missing = missing[~keep]
     # where the sine is 0, the density of angles is, and gradients divide by it
     return (2 * (depth / 2).sqrt().clamp(max=1).asin()).clamp(1e-150, math.pi - 1e-7)
 
 
-def _about_first_axis(angle: Tensor, normal: Tensor) -> Tensor:
-    """Unit vectors ``(n, D)`` at angles ``(n,)`` from the first axis, normal ``(n, D − 1)``."""
-    return torch.cat([angle.cos()[:, None], angle.sin()[:, None] * F.normalize(normal, dim=-1)], -1)
+def _at_angle(angle: Tensor, normal: Tensor) -> Tensor:
+    """Unit vectors ``(n, D)`` at angles ``(n,)`` from the first axis."""
+    return about_first_axis(angle.cos(), angle.sin(), normal)

@@ -39,7 +39,7 @@ def aggregated_kl(log_probs: Tensor) -> Tensor:
     The batch is that of all processes; gradients reach the sentences of this one.
     """
     total = over_processes(log_probs.exp().sum(0))  # (M, K)
-    mean = total / over_processes(total.new_tensor(float(len(log_probs))))
+    mean = total / over_processes(total.new_full((), len(log_probs)))
     # values that nobody uses: 0 · ln 0 is 0, and must have no infinite gradient
     log_mean = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
     return (mean * (log_mean + math.log(mean.shape[-1]))).sum(-1)

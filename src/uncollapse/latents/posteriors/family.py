@@ -11,7 +11,7 @@ from uncollapse.config import (
     FamilyPosteriorConfig,
     KnownVariancePosteriorConfig,
 )
-from uncollapse.distributions.exponential import Member
+from uncollapse.distributions.exponential import FiniteFamily, Member
 from uncollapse.latents.families import family_of
 from uncollapse.latents.posteriors.base import Posterior
 from uncollapse.latents.posteriors.relaxation import GumbelSoftmax
@@ -47,6 +47,7 @@ class FamilyPosterior(Posterior):
         self.head = head(feature_dim, dim * self.family.parameters, config.hidden)
         self.relaxation = None
         if isinstance(config, BernoulliPosteriorConfig | CategoricalPosteriorConfig):
+            assert isinstance(self.family, FiniteFamily)
             self.relaxation = GumbelSoftmax(self.family, config.relaxation)
 
     def forward(self, features: Tensor, _mask: Tensor | None = None) -> Member:

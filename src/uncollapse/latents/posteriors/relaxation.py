@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from uncollapse.config import RelaxationConfig
-from uncollapse.distributions.exponential import ExponentialFamily
-from uncollapse.distributions.families import Categorical
+from uncollapse.distributions.exponential import FiniteFamily
 
 
 class GumbelSoftmax:
-    """A relaxed sample of a categorical or Bernoulli variable.
-
-    References
-    ----------
-    Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax"; Maddison et al.
-    2017, "The Concrete Distribution" (the binary form).
+    """A relaxed sample of a discrete variable, or a code with the gradient of one.
 
     Parameters
     ----------
-    family : ExponentialFamily
-        Categorical or Bernoulli.
+    family : FiniteFamily
     config : RelaxationConfig
     """
 
-    def __init__(self, family: ExponentialFamily, config: RelaxationConfig) -> None:
+    def __init__(self, family: FiniteFamily, config: RelaxationConfig) -> None:
         self.family = family
         self.config = config
         self.temperature = config.temperature
@@ -39,13 +31,7 @@ class GumbelSoftmax:
 
     def __call__(self, natural: Tensor) -> Tensor:
         """Draw ``(..., E)`` of natural parameters ``(..., P)``, with gradients."""
-        if isinstance(self.family, Categorical):
-            logits = self.family.logits(natural)  # (..., K)
-            noise = -torch.empty_like(logits).exponential_().log()
-            soft = ((logits + noise) / self.temperature).softmax(-1)
-        else:
-            noise = torch.rand_like(natural).clamp(min=torch.finfo(natural.dtype).tiny)
-            soft = ((natural + noise.logit()) / self.temperature).sigmoid()  # (..., 1)
+        soft = self.family.relaxed(natural, self.temperature)
         if not self.config.straight_through:
             return soft
         # exact where it counts: soft − soft would leave rounding in the code

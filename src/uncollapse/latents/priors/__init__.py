@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from uncollapse.config import LatentConfig, MixtureConfig
+from uncollapse.distributions.exponential import FiniteFamily
 from uncollapse.latents.families import family_of
 from uncollapse.latents.priors.base import Prior
 from uncollapse.latents.priors.mixture import Mixture, MixtureKL
@@ -14,8 +15,9 @@ from uncollapse.latents.priors.uniform_sphere import UniformSphere
 
 
 def _uniform_categorical(config: LatentConfig) -> Prior:
-    units = config.groups * config.dim
-    return UniformCategorical(family_of(config.posterior, config.dim), units)
+    family = family_of(config.posterior, config.dim)
+    assert isinstance(family, FiniteFamily)
+    return UniformCategorical(family, config.groups * config.dim)
 
 
 def _mixture(config: LatentConfig) -> Prior:

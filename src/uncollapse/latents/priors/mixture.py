@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.distributions.base import Distribution
-from uncollapse.distributions.exponential import ExponentialFamily
+from uncollapse.distributions.exponential import ExponentialFamily, FiniteFamily
 from uncollapse.latents.priors.base import Prior, draw_codes
 from uncollapse.latents.priors.uniform_categorical import every_code
 
@@ -103,10 +103,10 @@ class Mixture(Prior):
 
     def points(self, most: int) -> Tensor | None:
         """All ``(C, D)`` codes of a finite discrete family, if they are at most so many."""
-        values = self.family.values()
-        if values is None:
+        if not isinstance(self.family, FiniteFamily):
             return None
-        return every_code(values.to(self.free.device), self.groups * self.units, most)
+        values = self.family.values().to(self.free.device)
+        return every_code(values, self.groups * self.units, most)
 
     def component_log_prob(self, z: Tensor) -> Tensor:
         """log p(z_m | c_m = k) of ``z`` ``(..., D)``, ``(..., M, K)`` float64, nats."""

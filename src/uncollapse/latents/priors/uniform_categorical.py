@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uncollapse.distributions.base import Distribution
-from uncollapse.distributions.exponential import ExponentialFamily, Member
+from uncollapse.distributions.exponential import FiniteFamily, Member
 from uncollapse.latents.priors.base import Prior, draw_codes
 
 
@@ -17,22 +17,19 @@ class UniformCategorical(Prior):
 
     Parameters
     ----------
-    family : ExponentialFamily
-        Finite and discrete.
+    family : FiniteFamily
     units : int
         U.
     """
 
     values: Tensor
 
-    def __init__(self, family: ExponentialFamily, units: int) -> None:
+    def __init__(self, family: FiniteFamily, units: int) -> None:
         super().__init__()
-        values = family.values()
-        assert values is not None
         self.family = family
         self.units = units
         self.dim = units * family.width
-        self.register_buffer("values", values, persistent=False)  # (V, E)
+        self.register_buffer("values", family.values(), persistent=False)  # (V, E)
 
     @property
     def deviation(self) -> Tensor:
