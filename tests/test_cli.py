@@ -103,6 +103,13 @@ def test_stdin_is_data(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(sys, "stdin", stream)
         code, out, _ = call("reconstruct", run, "--data", "-")
     assert (code, len(out.splitlines())) == (0, 2)
+    read, write = os.pipe()
+    os.write(write, b"play some jazz\nwill it \xff\n")
+    os.close(write)
+    with os.fdopen(read) as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        code, out, err = call("reconstruct", run, "--data", "-")
+    assert (code, out, err) == (2, "", "uncollapse: standard input, line 2: not valid UTF-8\n")
 
 
 @pytest.mark.parametrize(

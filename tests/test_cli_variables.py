@@ -65,7 +65,7 @@ def test_clusters_are_reported_and_named(call: Call, data: Path, run: Path, tmp_
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     code, out, err = call("clusters", run, *test, "--index", 1, "--names", names)
     assert code == 0
-    assert err == f"1 names in {run / 'names.yaml'}\n"
+    assert err == f"1 name in {run / 'names.yaml'}\n"
     assert "asks the way" in out
     kept = (run / "names.yaml").read_text()
     assert kept == f"z.component:\n  '*-{largest['code']}': asks the way\n"

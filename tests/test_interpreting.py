@@ -154,7 +154,21 @@ def test_names_come_from_a_file(vae: TextVAE, tmp_path: Path) -> None:
     file.write_text("z.component:\n  word-0: asks\n")
     with pytest.raises(UserError, match=r"names\.yaml: .* 'word'"):
         vae.name_components(file)
+    for text in ("", "z.component: {}\n"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"names\.yaml: there is no name"):
+            vae.name_components(file)
     assert vae.names == {"z.component": {"0-1": "thanks", "0-2": "asks"}}
+
+
+def test_a_recipe_s_own_labels_are_used_where_the_data_has_them(tmp_path: Path) -> None:
+    vae = untrained("gm-vae", "data.label_column=label")
+    texts = tmp_path / "a.txt"
+    texts.write_text("\n".join(TEXTS))
+    assert vae.clusters(texts).agreement == {}
+    assert vae.clusters(ROWS).agreement
+    with pytest.raises(UserError, match="has no label column 'label'"):
+        vae.clusters(texts, label_column="label")
 
 
 def test_spoilt_names_of_a_run_are_said_so(run: Path, tmp_path: Path) -> None:

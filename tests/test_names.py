@@ -64,6 +64,7 @@ def test_spaces_of_a_name_are_put_right() -> None:
         ({"c": {"-1": "a"}}, "'c'"),
         ({"z.component": {"2-0": "a"}}, "3 values"),
         ({"z.component": {"2-0-5": "a"}}, "'5' is none of the values 0 … 4"),
+        ({"z.component": {"word": "a"}}, "a code has 3 values here"),
         ({"z.component": {"2": "a"}}, r"'2' is of one index of 3: say which, or write 2-\*-\*"),
         ({"c": {"1": "a", "2": "a"}}, "codes '1' and '2' of 'c' are both named 'a'"),
         ({"c": {"1": "a", "01": "b"}}, "code '1' of 'c' has two names"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.errors import RunError, UserError
 from uncollapse.evaluation.snapshot import FINISHED, FOLDER, Snapshot, snapshot_path, write_snapshot
 from uncollapse.model import Model
-from uncollapse.plots import to_svg
+from uncollapse.plots import save_figure, to_svg
 from uncollapse.plots.component_geometry import (
     Group,
     ellipse,
@@ -378,6 +379,29 @@ def test_names_that_people_gave(tmp_path: Path) -> None:
         text = out.read_text(encoding="utf-8")
         assert name in text
         assert other not in text
+    for group in (2, -1):
+        with pytest.raises(UserError, match=f"no group {group}, groups 0 to 1"):
+            plot_run(vae, "components", TEXTS, tmp_path / "none.svg", group=group)
+
+
+def test_a_title_counts_the_mixtures_of_what_is_shown(tmp_path: Path) -> None:
+    for name in ("dcm-vae", "di-vae"):  # other latents' indexes are no groups
+        latents = ["latents.z.dim=5"] if name == "dcm-vae" else ["latents.c.dim=5"]
+        vae = TextVAE.from_recipe(name, overrides=[*SIZES[:-1], *latents])
+        vae._tokenizer = Tokenizer.train(TEXTS, "whitespace", None)
+        vae._model = Model(vae.recipe, len(vae.tokenizer))
+        out = tmp_path / f"{name}.svg"
+        plot_run(vae, "components", TEXTS, out)
+        text = out.read_text(encoding="utf-8")
+        assert name in text
+        assert "group" not in text
+
+
+def test_names_of_axes_are_not_cut_off(tmp_path: Path) -> None:
+    labelled = replace(plain(5), labels=np.zeros(len(plain(5).means), int), label_names=("news",))
+    figure = component_space(labelled, by="label")
+    save_figure(figure, tmp_path / "a.png")
+    assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0
 
 
 def test_components_over_training_of_a_run(tmp_path: Path) -> None:

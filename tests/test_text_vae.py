@@ -205,6 +205,8 @@ def test_damage_is_named(run: Path, tmp_path: Path) -> None:
                 TextVAE.from_pretrained(broken(name, change))
     with pytest.raises(RunError, match=r"config\.json is damaged"):
         TextVAE.from_pretrained(broken("config.json", truncate))
+    with pytest.raises(RunError, match=r"history\.jsonl is damaged"):
+        TextVAE.from_pretrained(broken("history.jsonl", truncate))
     with pytest.raises(UserError, match=r"no config\.json"):
         TextVAE.from_pretrained(broken("config.json", Path.unlink))
 

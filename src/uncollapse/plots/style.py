@@ -64,6 +64,7 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and any script is displayed
     "svg.hashsalt": "uncollapse",  # the same figure is the same file
 }
+LAYOUTS = 2  # before one is kept: where an axis keeps its proportions, the first cuts its name off
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
@@ -119,6 +120,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         raise UserError(f"{path}: unknown format {path.suffix!r}; known: {', '.join(formats)}")
     try:
         with style():
+            for _ in range(LAYOUTS):
+                figure.draw_without_rendering()
             figure.savefig(path, dpi=200)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from None

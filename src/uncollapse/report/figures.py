@@ -44,9 +44,7 @@ class Request:
     @property
     def corpus(self) -> Corpus:
         """The sentences as the model reads them."""
-        from uncollapse.loading import corpus_of
-
-        return corpus_of(self.sentences, self.vae.tokenizer, self.vae.recipe.data)
+        return self.vae._corpus(self.sentences, None)
 
 
 def plot_run(
@@ -290,9 +288,8 @@ def _components(request: Request) -> Figure:
     found, names = [], []
     for vae in filter(None, (request.vae, request.beside)):
         config = vae.recipe.data
-        columns: list[str] = []
-        if config.label_column is None:
-            columns = available_columns(request.sentences, config, ["label"])
+        columns = available_columns(request.sentences, config, [config.label_column or "label"])
+        config = config.model_copy(update={"label_column": None})  # where there are none
         corpus = corpus_of(request.sentences, vae.tokenizer, config, columns=columns)
         snapshot = take_snapshot(vae.model, corpus, batch_size=request.batch_size)
         variable = f"{snapshot.latent}{COMPONENT}"
