@@ -31,9 +31,12 @@ MIXTURES = ("gm-vae", "gm-vae-mi", "dgm-vae", "dgm-vae-mi", "gamma-mixture-vae",
 ABLATIONS = ("gm-vae-free-bits", "gm-vae-beta")
 SUPERVISED = ("supervised-dvae", "cm-vae", "dcm-vae")
 UNSUPERVISED = (*BASELINES, *DISCRETE, *SEMI, *MIXTURES)
+TALK = ("gru-vae", "di-vae", "gm-vae", "gm-vae-mi", "dgm-vae", "dgm-vae-mi")
+CHOSEN = ("gru-vae", "di-vae", "semi-vae-mi", *MIXTURES)
 
 WIDTH = 128
 EPOCHS = 6
+GENERATION = ("reverse_ppl", "reverse_ppl_real", "word_kl")
 ANNEALED = 3  # epochs until the KL weight is 1
 
 
@@ -50,22 +53,24 @@ class Corpus:
         Of which corpus, in the recipes; PTB's are the recipes' own.
     label_columns : tuple of str
         The first is that of the comparison.
+    metrics : tuple of str
+        Beside the standard ones, and those of clusters where there are labels.
     """
 
     recipes: tuple[str, ...]
     cuts: tuple[Cut, ...]
     settings: str = ""
     label_columns: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
 
 CORPORA = {
     # with the groups of the papers' dialogues: 125 joint codes for the grammar's ten intents
-    "grammar": Corpus(
-        (*UNSUPERVISED, *ABLATIONS), (), settings="@dailydialog", label_columns=("label",)
-    ),
+    "grammar": Corpus((*CHOSEN, *ABLATIONS), (), settings="@dailydialog", label_columns=("label",)),
     "ptb": Corpus(
         (*UNSUPERVISED, *ABLATIONS),
         (Cut("ptb/train.txt", 5_000), Cut("ptb/valid.txt", 500), Cut("ptb/test.txt", 500)),
+        metrics=GENERATION,
     ),
     "dailydialog": Corpus(
         (*UNSUPERVISED, *SUPERVISED),
@@ -76,9 +81,10 @@ CORPORA = {
         ),
         settings="@dailydialog",
         label_columns=("act", "emotion"),
+        metrics=GENERATION,
     ),
     "smd": Corpus(
-        UNSUPERVISED,
+        TALK,
         (
             Cut("smd/train.jsonl", 6_000),
             Cut("smd/validation.jsonl", 1_000),
@@ -164,7 +170,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--samples", type=int, default=50)
-    parser.add_argument("--generated", type=int, default=5_000)
+    parser.add_argument("--generated", type=int, default=2_000)
     given = parser.parse_args()
     corpus = CORPORA[given.corpus]
     names = given.recipes or corpus.recipes
@@ -181,7 +187,7 @@ def main() -> None:
         {at(name, corpus): changes[name] for name in names},
         files,
         given.runs,
-        metrics=("standard", "generation", *(("clusters",) if corpus.label_columns else ())),
+        metrics=("standard", *corpus.metrics, *(["clusters"] if corpus.label_columns else [])),
         label_column=corpus.label_columns[0] if corpus.label_columns else None,
         seeds=given.seeds,
         samples=given.samples,

@@ -17,6 +17,7 @@ from uncollapse.recipes import load_recipe, recipe_names
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SYSTEMS = ROOT / "docs" / "systems.md"
+MIXTURES = ROOT / "docs" / "mixtures.md"
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = {
     "nll": "NLL",
@@ -58,9 +59,9 @@ GROUPS = ("probe_accuracy", "v_measure")
 SHAPE = ("interpolation_rouge_l", "cosine", "aggregate_kl")
 
 
-def systems(corpus: str, *columns: str) -> str:
-    """Figures of every system at the reduced size."""
-    found = json.loads((RESULTS / f"systems-{corpus}.json").read_text())
+def systems(result: str, *columns: str) -> str:
+    """Figures of every system of a result file, at the reduced size."""
+    found = json.loads((RESULTS / f"{result}.json").read_text())
     plain = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == "vae")
     head = [name.replace("_", " ") for name in columns]
     rows = []
@@ -76,6 +77,36 @@ def systems(corpus: str, *columns: str) -> str:
         head.append("time / `vae`")
     lines = [f"| recipe | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|", *rows]
     return "\n".join(lines)
+
+
+MIXED = (
+    "nll",
+    "kl",
+    "kl_c",
+    "kl_z_average",
+    "dispersion",
+    "variance",
+    "mi_c_mean",
+    "bleu",
+    "reverse_ppl",
+    "word_kl",
+)
+AGREEMENT = ("cluster_homogeneity", "cluster_completeness", "cluster_purity", "cluster_ami")
+LABELLED = ("nll", "variance", "accuracy_act", "accuracy_emotion")
+
+
+def agreement(result: str, column: str) -> str:
+    """How far the codes of every system agree with a further column of labels."""
+    found = json.loads((RESULTS / f"{result}.json").read_text())["agreement"][column]
+    rows = [
+        f"| `{name}` | "
+        + " | ".join(f"{figures[key][0]:.2f} ± {figures[key][1]:.2f}" for key in AGREEMENT)
+        + " |"
+        for name, figures in found.items()
+        if figures[AGREEMENT[0]][0] is not None
+    ]
+    head = [name.replace("_", " ") for name in AGREEMENT]
+    return "\n".join([f"| recipe | {' | '.join(head)} |", "|---" * 5 + "|", *rows])
 
 
 def demo() -> str:
@@ -133,11 +164,22 @@ def figure(metric: Mapping[str, Any] | None) -> str:
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"demo": demo, "recipes": recipes, "ptb": ptb, "speed": speed},
     SYSTEMS: {
-        "yelp": lambda: systems("yelp", *FIRST),
-        "yelp-variants": lambda: systems("yelp", *VARIANTS),
-        "yelp-labels": lambda: systems("yelp", *LABELS, *GROUPS),
-        "yelp-shape": lambda: systems("yelp", *SHAPE),
-        "ptb": lambda: systems("ptb", *FIRST),
+        "yelp": lambda: systems("systems-yelp", *FIRST),
+        "yelp-variants": lambda: systems("systems-yelp", *VARIANTS),
+        "yelp-labels": lambda: systems("systems-yelp", *LABELS, *GROUPS),
+        "yelp-shape": lambda: systems("systems-yelp", *SHAPE),
+        "ptb": lambda: systems("systems-ptb", *FIRST),
+    },
+    MIXTURES: {
+        "grammar": lambda: systems("mixtures-grammar", *MIXED),
+        "grammar-labels": lambda: systems("mixtures-grammar", *AGREEMENT),
+        "ptb": lambda: systems("mixtures-ptb", *MIXED),
+        "dailydialog": lambda: systems("mixtures-dailydialog", *MIXED),
+        "dailydialog-act": lambda: systems("mixtures-dailydialog", *AGREEMENT),
+        "dailydialog-emotion": lambda: agreement("mixtures-dailydialog", "emotion"),
+        "dailydialog-labelled": lambda: systems("mixtures-dailydialog", *LABELLED),
+        "smd": lambda: systems("mixtures-smd", *MIXED),
+        "smd-labels": lambda: systems("mixtures-smd", *AGREEMENT),
     },
 }
 
