@@ -22,6 +22,8 @@ from protocol import Cut, environment, inputs_of, reproduce, write_results
 
 from uncollapse import TextVAE
 from uncollapse.data.grammar import write_grammar
+from uncollapse.evaluation.generation import generation_probes
+from uncollapse.loading import corpus_of
 from uncollapse.recipes import load_recipe
 
 BASELINES = ("gru-lm", "gru-vae")
@@ -36,6 +38,7 @@ CHOSEN = ("gru-vae", "di-vae", "semi-vae-mi", *MIXTURES)
 
 WIDTH = 128
 EPOCHS = 6
+GREEDY = ("reverse_ppl", "word_kl", "distinct_2")
 GENERATION = ("reverse_ppl", "reverse_ppl_real", "word_kl")
 ANNEALED = 3  # epochs until the KL weight is 1
 
@@ -159,6 +162,32 @@ def agreement(runs: Path, test: Path, columns: tuple[str, ...], names: list[str]
     return found
 
 
+def greedy(
+    runs: Path, files: tuple[Path, ...], names: list[str], generated: int
+) -> dict[str, dict[str, Any]]:
+    """The probes of generation on the most probable words, as the papers decode; by system."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        folder = runs / name / "seed-0"
+        if not (folder / "summary.json").is_file():
+            continue
+        vae = TextVAE.from_pretrained(folder)
+        if vae.model.latent_dim == 0:
+            continue  # it would always write the same sentence
+        train, test = (corpus_of(str(f), vae.tokenizer, vae.recipe.data) for f in files[::2])
+        figures = generation_probes(
+            vae.model,
+            vae.tokenizer,
+            train,
+            test,
+            metrics=GREEDY,
+            samples=generated,
+            greedy=True,
+        )
+        found[name] = {key: metric.to_dict() for key, metric in figures.items()}
+    return found
+
+
 def main() -> None:
     """Train and measure whatever is not measured yet."""
     parser = argparse.ArgumentParser(
@@ -201,7 +230,9 @@ def main() -> None:
         "epochs": EPOCHS,
         "changes": changes,
     }
-    write_results(f"mixtures-{given.corpus}", {**protocol, **found, "agreement": further})
+    decoded = greedy(given.runs, files, list(names), given.generated) if corpus.metrics else {}
+    results = {**protocol, **found, "agreement": further, "greedy": decoded}
+    write_results(f"mixtures-{given.corpus}", results)
 
 
 def at(name: str, corpus: Corpus) -> str:

@@ -109,6 +109,18 @@ def agreement(result: str, column: str) -> str:
     return "\n".join([f"| recipe | {' | '.join(head)} |", "|---" * 5 + "|", *rows])
 
 
+def greedy(result: str) -> str:
+    """What greedy sentences from the prior are worth."""
+    found = json.loads((RESULTS / f"{result}.json").read_text())["greedy"]
+    names = ("reverse_ppl", "word_kl", "distinct_2")
+    rows = [
+        f"| `{system}` | {' | '.join(figure(figures.get(name)) for name in names)} |"
+        for system, figures in found.items()
+    ]
+    head = [name.replace("_", " ") for name in names]
+    return "\n".join([f"| recipe | {' | '.join(head)} |", "|---" * 4 + "|", *rows])
+
+
 def demo() -> str:
     """What ``make demo`` printed."""
     found = json.loads((RESULTS / "demo.json").read_text())
@@ -178,6 +190,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "dailydialog-act": lambda: systems("mixtures-dailydialog", *AGREEMENT),
         "dailydialog-emotion": lambda: agreement("mixtures-dailydialog", "emotion"),
         "dailydialog-labelled": lambda: systems("mixtures-dailydialog", *LABELLED),
+        "dailydialog-greedy": lambda: greedy("mixtures-dailydialog"),
         "smd": lambda: systems("mixtures-smd", *MIXED),
         "smd-labels": lambda: systems("mixtures-smd", *AGREEMENT),
     },

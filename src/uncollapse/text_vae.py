@@ -115,8 +115,9 @@ class TextVAE(Writer, Interpreter):
 
         Parameters
         ----------
-        train : path, hub data set name or sequence of str
-            ``.txt`` (a sentence a line), ``.csv``, ``.jsonl``, ``.parquet``.
+        train : path, hub data set name or sequence of str or of mappings
+            ``.txt`` (a sentence a line), ``.csv``, ``.jsonl``, ``.parquet``; in Python, where
+            labels supervise, rows such as ``{"text": "hello", "act": "greeting"}``.
         validation : likewise, optional
             Decides which epoch is best; without it, 5 % of the training sentences, at most
             2,000, are held out at random (the same ones for the same text).

@@ -76,8 +76,9 @@ def code_advice(variable: str, state: str) -> str:
         )
     if state == "codes ignored":
         return (
-            f"{slower}, lower latents.{latent}.posterior.relaxation.temperature or, under a "
-            "uniform prior, use divergence aggregated-kl (recipes di-vae, semi-vae-mi)"
+            "under a uniform prior, divergence aggregated-kl (recipes di-vae, semi-vae-mi) charges "
+            f"nothing for what codes say; with it, lower latents.{latent}.posterior.relaxation."
+            f"temperature, weaken the decoder (decoder.word_dropout), or {slower}"
         )
     if state == "z ignores c":
         return (
