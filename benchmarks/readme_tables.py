@@ -63,17 +63,21 @@ def systems(result: str, *columns: str) -> str:
     """Figures of every system of a result file, at the reduced size."""
     found = json.loads((RESULTS / f"{result}.json").read_text())
     plain = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == "vae")
+    figures_of = found["systems"].values()
+    timed = columns == FIRST
+    # what was not measured on this corpus has no column
+    columns = tuple(c for c in columns if any(c in figures for figures in figures_of))
     head = [name.replace("_", " ") for name in columns]
     rows = []
     for name, figures in found["systems"].items():
         if all(figures.get(column, {}).get("value") is None for column in columns):
             continue
         cells = [figure(figures.get(column)) for column in columns]
-        if columns == FIRST:
+        if timed:
             spent = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == name)
             cells.append(f"{spent / plain:.1f}")
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
-    if columns == FIRST:
+    if timed:
         head.append("time / `vae`")
     lines = [f"| recipe | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|", *rows]
     return "\n".join(lines)
