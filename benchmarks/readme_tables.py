@@ -174,7 +174,7 @@ def figure(metric: Mapping[str, Any] | None) -> str:
     error = metric["standard_error"]
     if metric["unit"] == "units":
         return f"{metric['value']:.0f}"
-    return f"{metric['value']:.2f}" + (f" ± {error:.2f}" if error else "")
+    return f"{metric['value']:z.2f}" + (f" ± {error:.2f}" if error else "")
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
@@ -190,6 +190,8 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "grammar": lambda: systems("mixtures-grammar", *MIXED),
         "grammar-labels": lambda: systems("mixtures-grammar", *AGREEMENT),
         "ptb": lambda: systems("mixtures-ptb", *MIXED),
+        "ptb-longer": lambda: systems("mixtures-ptb-longer", *MIXED),
+        "ptb-longer-greedy": lambda: greedy("mixtures-ptb-longer"),
         "dailydialog": lambda: systems("mixtures-dailydialog", *MIXED),
         "dailydialog-act": lambda: systems("mixtures-dailydialog", *AGREEMENT),
         "dailydialog-emotion": lambda: agreement("mixtures-dailydialog", "emotion"),
