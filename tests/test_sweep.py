@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from uncollapse.benchmark.compare import compare
 from uncollapse.benchmark.plans import make_plans
 from uncollapse.benchmark.sweep import read_sweep
+from uncollapse.errors import UserError
 
 BETA = "latents.z.divergence.beta"
 
@@ -68,3 +70,18 @@ def test_folders_of_values_are_legal_names() -> None:
         assert Path(plan.folder).name == plan.folder
         assert not set(plan.folder) & set('<>:"/\\|?*')
     assert len({plan.folder for plan in plans}) == 4
+
+
+def test_more_components_than_sentences_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    key = "latents.z.prior.components"
+    with pytest.raises(UserError, match=rf"{key}: 50 components cannot be learned from 3 training"):
+        compare(
+            ["dgm-vae"],
+            ["a b", "c", " ", "d"],
+            ["a", "b"],
+            tmp_path / "out",
+            sweep=f"{key}=2,50",
+        )
+    assert not (tmp_path / "out").exists()

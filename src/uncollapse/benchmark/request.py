@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from uncollapse.benchmark.measuring import Measurement
-from uncollapse.config import Recipe
+from uncollapse.config import MixtureConfig, Recipe, check_components
 from uncollapse.data.tokenizer import SPECIAL_TOKENS
 from uncollapse.device import find_device
 from uncollapse.errors import UserError
@@ -35,7 +36,10 @@ def require_sentences(name: str, data: Data | None, text_column: str) -> None:
 def check_measurement(
     recipe: Recipe, wanted: Measurement, train: Data, test: Data, device: str
 ) -> None:
-    """Refuse figures that a recipe has not, labels that the data lacks, and unknown devices.
+    """Refuse what could not be measured or trained in the end.
+
+    Figures that a recipe has not, labels that the data lacks, more components than there are
+    training sentences, and unknown devices.
 
     The labels are those that figures need, and those that supervise the training.
 
@@ -77,3 +81,7 @@ def check_measurement(
                 f"{recipe.name} learns from labels; the training data has none in column "
                 f"{part.column!r}"
             )
+    priors = [latent.prior for latent in recipe.latents.values()]
+    sizes = [prior.components for prior in priors if isinstance(prior, MixtureConfig)]
+    texts = (text for text, _ in rows_of(train, recipe.data.text_column) if text.split())
+    check_components(recipe, sum(1 for _ in islice(texts, max(sizes, default=0))))
