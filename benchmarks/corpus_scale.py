@@ -48,7 +48,7 @@ def learn(folder: Path, sentences: int) -> dict[str, int]:
     from uncollapse.data.sources import read_rows
     from uncollapse.data.tokenizer import Tokenizer
 
-    texts = (text for text, _ in read_rows(folder / "text.txt"))
+    texts = (row.text for row in read_rows(folder / "text.txt"))
     tokenizer = Tokenizer.train(texts, "whitespace", VOCABULARY)
     tokenizer.save(folder / "tokenizer.json")
     return {"vocabulary": len(tokenizer), "sentences_per_second": sentences}

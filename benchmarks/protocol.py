@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,6 +20,19 @@ from uncollapse.recipes import load_recipe, recipe_to_yaml
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Part(Protocol):
+    """A part of a file of a corpus."""
+
+    @property
+    def file(self) -> str:
+        """The file, within the corpora's folder."""
+        ...
+
+    def write(self, corpora: Path, folder: Path) -> Path:
+        """The part as a file of its own, once."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,9 @@ def reproduce(
     return {**kept, "costs": costs}
 
 
-def inputs_of(cuts: Sequence[Cut], corpora: Path | None, runs: Path, fail: Any) -> tuple[Path, ...]:
+def inputs_of(
+    cuts: Sequence[Part], corpora: Path | None, runs: Path, fail: Any
+) -> tuple[Path, ...]:
     """The cut files, written beside the runs; ``fail`` is told of a corpus that is not there."""
     if corpora is None or not all((corpora / cut.file).is_file() for cut in cuts):
         fail(f"--corpora must name a folder with {', '.join(cut.file for cut in cuts)}")

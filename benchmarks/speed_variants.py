@@ -170,14 +170,15 @@ def likelihood_ours(settings: Settings, turns: Turns, *, precision: str) -> None
     from torch import Tensor
 
     from uncollapse.data.batches import Batch
+    from uncollapse.encoders.context import Condition
     from uncollapse.evaluation.likelihood import score_sentences
 
     model = build_model(settings, trained=True)
     exact = model.decoder.log_prob_samples
 
-    def rounded(z: Tensor | None, batch: Batch) -> Tensor:
+    def rounded(z: Tensor | None, batch: Batch, condition: Condition | None = None) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            return exact(z, batch)
+            return exact(z, batch, condition)
 
     if precision == "bf16":
         model.decoder.log_prob_samples = rounded

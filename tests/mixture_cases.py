@@ -39,5 +39,5 @@ def log_weights_of(seed: int = 2, rows: int = B) -> Tensor:
     return (2 * torch.randn(rows, M, K, dtype=torch.float64)).log_softmax(-1)
 
 
-def inference_of(posterior: Distribution, log_weights: Tensor) -> Inference:
-    return Inference(posterior, torch.zeros(len(log_weights), 1), log_weights=log_weights)
+def inference_of(posterior: Distribution, prior: Mixture, log_weights: Tensor) -> Inference:
+    return Inference(posterior, torch.zeros(len(log_weights), 1), prior, log_weights=log_weights)

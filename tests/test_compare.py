@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from uncollapse.benchmark.summary import RunSummary, TestSentences
 from uncollapse.cli.app import app
 from uncollapse.data.grammar import assistant_grammar, write_grammar
 from uncollapse.errors import RunError, UserError
+from uncollapse.evaluation.dialogue_figures import DIALOGUE, HEADLINE
 from uncollapse.recipes import load_recipe, recipe_to_yaml
 from uncollapse.training.signals import Interrupted
 
@@ -197,9 +199,28 @@ def test_other_settings_are_refused_and_nothing_changes(
     assert len(bench.trained) == 1
 
 
+def test_word_vectors_are_known_by_name_and_size(
+    bench: Bench, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path, elsewhere = tmp_path / "vectors.txt", tmp_path / "elsewhere" / "vectors.txt"
+    elsewhere.parent.mkdir()
+    for place in (path, elsewhere):
+        place.write_text("a 1 2\nb 3 4\n", encoding="utf-8")
+    out, metrics = tmp_path / "out", ["dialogue"]
+    compare(["vae"], *files, out, metrics=metrics, vectors=path)
+    compare(["vae"], *files, out, metrics=metrics, vectors=str(elsewhere))
+    assert len(bench.trained) == 1
+    path.write_text("a 1 2\nb 3 4\nc 5 6\n", encoding="utf-8")
+    for vectors in (path, None):
+        with pytest.raises(UserError, match="a comparison with other word vectors"):
+            compare(["vae"], *files, out, metrics=metrics, vectors=vectors)
+
+
 def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
     out, blank = tmp_path / "out", tmp_path / "blank.txt"
     blank.write_text("\n \n", encoding="utf-8")
+    torn = tmp_path / "vectors.txt"
+    torn.write_text("hello 1 2\nyou 3\n", encoding="utf-8")
     requests: list[tuple[list[str], dict[str, Any], str]] = [
         ([], {}, "no recipe"),
         (["vae", "vae"], {}, "twice"),
@@ -211,6 +232,10 @@ def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) 
         (["vae"], {"validation": blank}, "blank.txt is empty"),
         (["vae"], {"validation": [" "]}, "the validation data has no sentences"),
         (["vae"], {"metrics": ["geomtry"]}, "did you mean 'geometry'"),
+        (["cvae"], {"metrics": ["dialogue"]}, "no response of the test data has a context"),
+        (["vae"], {"vectors": "x.txt"}, "of use with the dialogue figures only"),
+        (["vae"], {"metrics": ["dialogue"], "vectors": "x.txt"}, "cannot read the vectors x.txt"),
+        (["vae"], {"metrics": ["dialogue"], "vectors": torn}, "line 2: 1 numbers, expected 2"),
     ]
     for recipes, changes, line in requests:
         with pytest.raises(UserError, match=line):
@@ -359,6 +384,77 @@ def test_a_real_sweep(
     assert "BLEU" in (out / "sweep.svg").read_text(encoding="utf-8")
     assert "The trade-off over beta" in (out / "index.html").read_text(encoding="utf-8")
     assert (out / "dgm-vae,beta=0.8" / "seed-0" / "model.safetensors").is_file()
+
+
+def small_talk(count: int, seed: int) -> str:
+    """Dialogues whose turns are questions or not, a line each."""
+    draw = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        texts = draw.choices(["hello there", "how are you ?", "fine thanks", "and you ?"], k=4)
+        acts = ["question" if text.endswith("?") else "statement" for text in texts]
+        pairs = enumerate(zip(texts, acts, strict=True))
+        turns = [{"speaker": "AB"[i % 2], "text": text, "act": act} for i, (text, act) in pairs]
+        lines.append(json.dumps({"turns": turns}))
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+def test_real_runs_on_dialogues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("UNCOLLAPSE_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    train.write_text(small_talk(30, 0), encoding="utf-8")
+    test.write_text(small_talk(10, 1), encoding="utf-8")
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("hello 1 0\nfine 0 1\nyou 1 1\n", encoding="utf-8")
+    recipes = []
+    for name in ("hred", "cvae", "vae"):  # the last is told of no context
+        small = ["decoder.hidden_dim=6", "decoder.embedding_dim=6", "training.max_epochs=1"]
+        if name != "vae":
+            small += ["condition.hidden_dim=6", "training.batch_size=16"]
+        where = "condition.encoder" if name == "hred" else "encoder"
+        small += [f"{where}.hidden_dim=6", f"{where}.embedding_dim=6"]
+        recipes.append(tmp_path / f"{name}.yaml")
+        text = recipe_to_yaml(load_recipe(name, small))
+        recipes[-1].write_text(text, encoding="utf-8")
+    found = compare(
+        recipes,
+        train,
+        test,
+        tmp_path / "out",
+        metrics=["standard", "dialogue"],
+        label_column="act",
+        samples=5,
+        generated=100,
+        vectors=vectors,
+        device="cpu",
+        progress=False,
+    )
+    table = found.tables["dialogue"]
+    assert tuple(column.name for column in table.columns) == HEADLINE
+    headings = [column.heading for column in table.columns]
+    assert headings[:3] == ["BLEU-4 precision", "BLEU-4 recall", "BLEU F1 (WAE)"]
+    assert "distinct-2 inter" in headings
+    cells = {row.system: [cell.value for cell in row.cells] for row in table.rows}
+    assert set(cells["vae"]) == {None}
+    assert None not in cells["cvae"]
+    assert None not in cells["hred"]
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert set(DIALOGUE) < set(written["systems"]["cvae"])
+    assert "more figures are in comparison.json" in found.to_text()
+    assert "more figures are in comparison.json" in found.to_markdown()
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Responses, held against real ones" in page
+    assert "vectors: vectors.txt" in page
+    # the picture is of responses in their contexts, as the figures are
+    (run,) = (summary for summary in found.summaries if summary.name == "cvae")
+    assert run.means.shape[0] == 40
+    assert sum(run.kl_per_dimension) == pytest.approx(run.value("kl"), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uncollapse.data import cache as module
-from uncollapse.data import encoding
 from uncollapse.data.cache import default_cache
 from uncollapse.data.corpus import Corpus, CorpusReport
 from uncollapse.data.tokenizer import Tokenizer
@@ -93,7 +92,7 @@ def test_sentences_come_back(texts: list[str], max_length: int | None) -> None:
 
 def test_many_chunks(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build(source, cache=source.parent / "one")
-    monkeypatch.setattr(encoding, "_CHUNK", 2)
+    monkeypatch.setattr(module, "CHUNK", 2)
     assert same(whole, build(source))
 
 

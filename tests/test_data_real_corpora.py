@@ -41,7 +41,7 @@ def corpus_file(name: str) -> Path:
 
 def tokenizer_of(path: Path) -> Tokenizer:
     unk_token = "_UNK" if "yahoo" in str(path) else "<unk>"
-    texts = (text for text, _ in read_rows(path))
+    texts = (row.text for row in read_rows(path))
     return Tokenizer.train(texts, "whitespace", None, unk_token=unk_token)
 
 
@@ -58,7 +58,7 @@ def test_published_counts(name: str, tmp_path: Path) -> None:
     # The unknown word is one of the distinct words wherever a text spells it out.
     assert len(tokenizer) == 4 + words - (corpus.report.unknown > 0)
     assert corpus.label_names == (["0", "1"] if columns else [])
-    for i, (text, _) in enumerate(read_rows(path)):
+    for i, (text, *_) in enumerate(read_rows(path)):
         if i % 97 == 0:
             assert tokenizer.decode(corpus.sentence(i)) == text
 

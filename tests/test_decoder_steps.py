@@ -87,9 +87,9 @@ def test_memory_of_an_evaluation_knows_no_number_of_samples(
     sizes: list[int] = []
     compute = decoder.states
 
-    def record(z: Tensor | None, inputs: Tensor) -> Tensor:
+    def record(z: Tensor | None, inputs: Tensor, condition: None) -> Tensor:
         sizes.append(inputs.numel())
-        return compute(z, inputs)
+        return compute(z, inputs, condition)
 
     monkeypatch.setattr(decoder, "states", record)
     decoder.log_prob_samples(torch.randn(7, 40, DIM), batch)

@@ -28,15 +28,15 @@ def dispersed(**settings: object) -> nn.Module:
 def test_beta_says_how_much_of_the_dispersion_is_charged(name: str) -> None:
     prior, log_weights = mixture_of(name), log_weights_of()
     posterior = posterior_of(name, prior)
-    inference = inference_of(posterior, log_weights)
-    parts = inference.mixture_kl(prior)
+    inference = inference_of(posterior, prior, log_weights)
+    parts = inference.mixture_kl()
     dispersion = parts.dispersion.flatten(1).sum(1)
     rest = parts.component.sum(1) + parts.average.flatten(1).sum(1)
-    kl = build_divergence(KLConfig(), 1, M * U)(inference, prior)
-    torch.testing.assert_close(dispersed(beta=0)(inference, prior), kl)
-    torch.testing.assert_close(dispersed(beta=1)(inference, prior), rest)
-    torch.testing.assert_close(dispersed(beta=0.4)(inference, prior), rest + 0.6 * dispersion)
-    torch.testing.assert_close(kl, kl_per_dimension(inference, prior).sum(1))
+    kl = build_divergence(KLConfig(), 1, M * U)(inference)
+    torch.testing.assert_close(dispersed(beta=0)(inference), kl)
+    torch.testing.assert_close(dispersed(beta=1)(inference), rest)
+    torch.testing.assert_close(dispersed(beta=0.4)(inference), rest + 0.6 * dispersion)
+    torch.testing.assert_close(kl, kl_per_dimension(inference).sum(1))
 
 
 @settings(max_examples=20)
@@ -44,37 +44,37 @@ def test_beta_says_how_much_of_the_dispersion_is_charged(name: str) -> None:
 def test_mutual_information_is_what_components_do_not_pay(seed: int, rows: int) -> None:
     """KL(c) = KL(mean q ‖ p) + L_mi in the batch, L_mi = H(mean q) − mean H(q)."""
     prior, log_weights = mixture_of("gaussian"), log_weights_of(seed, rows)
-    inference = inference_of(posterior_of("gaussian", prior, seed, rows), log_weights)
+    inference = inference_of(posterior_of("gaussian", prior, seed, rows), prior, log_weights)
     q = td.Categorical(logits=log_weights)
     mean = td.Categorical(probs=log_weights.exp().mean(0))
     information = (mean.entropy() - q.entropy().mean(0)).sum()
-    paid = dispersed(beta=0.8)(inference, prior)
-    free = dispersed(beta=0.8, mutual_information=True)(inference, prior)
+    paid = dispersed(beta=0.8)(inference)
+    free = dispersed(beta=0.8, mutual_information=True)(inference)
     assert free.shape == paid.shape == (rows,)
     torch.testing.assert_close(free.mean(), paid.mean() - information)
-    component = inference.mixture_kl(prior).component.sum(1).mean()
+    component = inference.mixture_kl().component.sum(1).mean()
     torch.testing.assert_close(component, aggregated_kl(log_weights).sum() + information)
 
 
 def test_floors_by_hand() -> None:
     """Shared out evenly over groups; of z's whole KL, and of the component's."""
     prior, log_weights = mixture_of("gaussian"), log_weights_of()
-    inference = inference_of(posterior_of("gaussian", prior), log_weights)
-    parts = inference.mixture_kl(prior)
+    inference = inference_of(posterior_of("gaussian", prior), prior, log_weights)
+    parts = inference.mixture_kl()
     parts.component = torch.tensor([[0.1, 0.7], [0.6, 0.9]])
     parts.average = torch.tensor([[[1.0, 0.5], [0.2, 0.1]], [[0.0, 0.1], [4.0, 1.0]]])
     parts.dispersion = torch.full((2, 2, 2), 0.5)
     floor = {"z": 3.0, "component": 1.0}  # 1.5 and 0.5 for each of the groups
-    found = dispersed(floor=floor)(inference, prior)  # of z, 2.5, 1.3 and 1.1, 6.0
+    found = dispersed(floor=floor)(inference)  # of z, 2.5, 1.3 and 1.1, 6.0
     assert found.tolist() == pytest.approx([2.5 + 1.5 + 0.5 + 0.7, 1.5 + 6.0 + 0.6 + 0.9])
-    found = dispersed(floor=floor, beta=0.8)(inference, prior)  # 1.7, 0.5 and 0.3, 5.2
+    found = dispersed(floor=floor, beta=0.8)(inference)  # 1.7, 0.5 and 0.3, 5.2
     assert found.tolist() == pytest.approx([1.7 + 1.5 + 0.5 + 0.7, 1.5 + 5.2 + 0.6 + 0.9])
 
 
 def test_below_a_floor_nothing_pulls() -> None:
     prior, log_weights = mixture_of("gaussian"), log_weights_of().requires_grad_()
-    inference = inference_of(posterior_of("gaussian", prior), log_weights)
-    dispersed(floor={"z": 1e6, "component": 1e6})(inference, prior).sum().backward()
+    inference = inference_of(posterior_of("gaussian", prior), prior, log_weights)
+    dispersed(floor={"z": 1e6, "component": 1e6})(inference).sum().backward()
     assert prior.free.grad is not None
     assert log_weights.grad is not None
     assert not prior.free.grad.any()
@@ -94,9 +94,9 @@ def test_beta_decides_whether_components_melt() -> None:
         divergence = dispersed(beta=beta)
         for _ in range(300):
             posterior = DiagonalGaussian(mean, log_variance)
-            inference = inference_of(posterior, logits.log_softmax(-1))
+            inference = inference_of(posterior, prior, logits.log_softmax(-1))
             error = ((mean - places).square() + log_variance.exp()).sum(1)
-            loss = (error / 2 + divergence(inference, prior)).mean()
+            loss = (error / 2 + divergence(inference)).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -180,7 +180,7 @@ def test_huge_log_weights_neither_overflow_nor_vanish(monkeypatch: pytest.Monkey
     exact = model.decoder.log_prob_samples
     for shift in (-1e5, 1e5):  # exp of either is no float64
         monkeypatch.setattr(
-            model.decoder, "log_prob_samples", lambda z, b, s=shift: exact(z, b) + s
+            model.decoder, "log_prob_samples", lambda z, b, c, s=shift: exact(z, b, c) + s
         )
         found = score_sentences(model, data, samples=30).log_likelihood
         np.testing.assert_allclose(found - shift, expected, atol=1e-5)  # type: ignore[operator,arg-type]

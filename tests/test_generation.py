@@ -276,3 +276,20 @@ def test_exact_enumeration_covers_what_it_says() -> None:
     exact = exact_probabilities(make_decoder(words=7), torch.zeros(DIM), 2)
     words = [1, 4, 5, 6]
     assert set(exact) == {(), *product(words), *product(words, words)}
+
+
+def test_sentences_may_draw_from_generators_of_their_own() -> None:
+    decoder = make_decoder()
+    z = torch.randn(5, DIM, generator=seeded(0))
+
+    def write(rows: list[int], batch_size: int) -> list[list[int]]:
+        own = [seeded(row) for row in range(5)]
+        kept = [own[row] for row in rows]
+        return generate(decoder, z[rows], method="sample", generator=kept, batch_size=batch_size)
+
+    found = write([0, 1, 2, 3, 4], 5)
+    assert found == write([0, 1, 2, 3, 4], 2)
+    assert [found[3], found[1]] == write([3, 1], 5)
+    shared = seeded(7)
+    both = generate(decoder, z[:4], method="sample", generator=[shared] * 4, batch_size=3)
+    assert both == sample(decoder, z[:4], 7)

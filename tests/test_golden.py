@@ -20,7 +20,9 @@ GOLDEN = Path(__file__).with_name("golden_losses.json")
 
 def loss_of(name: str) -> float:
     """The objective halfway through annealing, plus what a critic lowers; dropout off."""
-    model, batch = small_model(name), make_batch(random_sentences(6))
+    turns = random_sentences(12, seed=1)
+    contexts = [turns[2 * row : 2 * row + (row + 1) % 3] for row in range(6)]
+    model, batch = small_model(name), make_batch(random_sentences(6), contexts=contexts)
     torch.manual_seed(11)
     halfway = Progress(2500, 500)  # of 10 epochs, and the midpoint of a logistic weight
     loss = Objective(small_recipe(name).objective)(model(batch, 0.5), 6, halfway).total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,6 @@ from helpers import SENTENCES, make_batch, random_sentences, small_model
 from torch import nn
 
 from uncollapse.config import DualConfig, LatentConfig
-from uncollapse.data.batches import Batch
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
@@ -120,12 +121,12 @@ def trained_dual(q: DiagonalGaussian, steps: int = 1500) -> tuple[float, float]:
     rows, dim = q.mean.shape
     torch.manual_seed(0)
     divergence = DualDivergence(DualConfig(kind="dual", hidden_dim=32), rows, dim)
-    prior, features = build_prior(LatentConfig(dim=dim)), torch.eye(rows)
+    prior, features = build_prior(LatentConfig(dim=dim), 0), torch.eye(rows)
     optimizer = torch.optim.Adam(divergence.parameters(), 3e-3)
     many = q.map(lambda values: values.repeat(64, 1))
     for _ in range(steps):
         optimizer.zero_grad()
-        divergence.critic_loss(Inference(many, features.repeat(64, 1)), prior).mean().backward()
+        divergence.critic_loss(Inference(many, features.repeat(64, 1), prior)).mean().backward()
         optimizer.step()
     large = q.map(lambda values: values.repeat(4000, 1))
     with torch.no_grad():
@@ -158,8 +159,11 @@ def test_what_is_learned_starts_at_a_bound_that_nothing_was_learned_for() -> Non
         nn.init.zeros_(part[-1].weight)
         nn.init.zeros_(part[-1].bias)
     found = divergence(
-        Inference(DiagonalGaussian(torch.randn(5, 3), torch.zeros(5, 3)), torch.randn(5, 4)),
-        build_prior(LatentConfig(dim=3)),
+        Inference(
+            DiagonalGaussian(torch.randn(5, 3), torch.zeros(5, 3)),
+            torch.randn(5, 4),
+            build_prior(LatentConfig(dim=3), 0),
+        )
     )
     assert torch.equal(found, torch.zeros(5))
 
@@ -213,9 +217,9 @@ def test_latents_of_one_sentence_take_noise_of_their_own(monkeypatch: pytest.Mon
     seen: list[torch.Tensor] = []
     plain = model.decoder.log_prob_samples
 
-    def watched(z: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def watched(z: torch.Tensor, *given: Any) -> torch.Tensor:
         seen.append(z)
-        return plain(z, batch)
+        return plain(z, *given)
 
     monkeypatch.setattr(model.decoder, "log_prob_samples", watched)
     ivae(model, Corpus.from_texts(["a b c", "d"], tokenizer))

@@ -30,7 +30,7 @@ from uncollapse.latents.posteriors.batch_norm import MeanBatchNorm
 from uncollapse.latents.posteriors.gaussian import GaussianPosterior, committed, variance_limits
 from uncollapse.latents.priors import build_prior
 
-PRIOR = build_prior(LatentConfig(dim=3))
+PRIOR = build_prior(LatentConfig(dim=3), 0)
 NO_FEATURES = torch.empty(0)
 means = st.lists(st.floats(-20, 20), min_size=3, max_size=3).map(torch.tensor).map(Tensor.double)
 log_variances = (
@@ -300,7 +300,9 @@ def test_timestep_mean_is_the_plain_mean_of_the_steps(last: float) -> None:
     lengths = [8, 4, 1]
     steps, mask = steps_of(lengths)
     divergence = build_divergence(TimestepMeanConfig(kind="timestep-mean", last=last), 1, 3)
-    found = divergence(Inference(COMBINE["last"](steps, mask), NO_FEATURES, steps, mask), PRIOR)
+    found = divergence(
+        Inference(COMBINE["last"](steps, mask), NO_FEATURES, PRIOR, steps=steps, mask=mask)
+    )
     kl = steps.kl_standard().sum(-1)
     for row, length in enumerate(lengths):
         first = length - max(1, round(last * length))
@@ -366,8 +368,8 @@ def test_free_bits_have_the_gradient_of_the_official_mask(per: str, nats: float,
     mean, log_variance = torch.randn(2, 5, 4, requires_grad=True).unbind()
     q = DiagonalGaussian(mean, log_variance)
     config = KLConfig(floor=FreeBitsConfig.model_validate({"per": per, "nats": nats}))
-    prior = build_prior(LatentConfig(dim=4))
-    found = build_divergence(config, 1, 4)(Inference(q, NO_FEATURES), prior)
+    prior = build_prior(LatentConfig(dim=4), 0)
+    found = build_divergence(config, 1, 4)(Inference(q, NO_FEATURES, prior))
     kl = q.kl_standard()
     if per == "dimension":
         official = (kl * (kl > nats / 4)).sum(-1)

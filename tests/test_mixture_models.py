@@ -178,12 +178,12 @@ def test_classifiers_infer_and_components_generate(name: str) -> None:
     model = small_model(name)
     latent = model.latents["z"]
     players = {key: {id(p) for p in part} for key, part in model.players().items()}
-    assert players.keys() == {"inference", "generation"}
+    assert players.keys() == {"inference", "generation", "prior"}
     for part in (latent.posterior, latent.classifier, model.encoder):
         assert {id(parameter) for parameter in part.parameters()} <= players["inference"]
-    for part in (latent.prior, model.decoder):
-        assert {id(parameter) for parameter in part.parameters()} <= players["generation"]
-    assert not players["inference"] & players["generation"]
+    assert {id(parameter) for parameter in model.decoder.parameters()} <= players["generation"]
+    assert players["prior"] == {id(latent.prior.free)}
+    assert not players["inference"] & (players["generation"] | players["prior"])
     sizes = model.variable_sizes()
     variables = model.variables(model.infer(make_batch(SENTENCES)))
     assert {key: tuple(part.shape[1:]) for key, part in variables.items()} == sizes

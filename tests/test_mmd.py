@@ -33,7 +33,7 @@ FEATURES = torch.zeros(1, 1)
 
 def inference_of(z: Tensor, posterior: DiagonalGaussian | Transformed | None = None) -> Inference:
     q = posterior or DiagonalGaussian(z.detach(), torch.zeros_like(z))
-    return Inference(q, FEATURES, z=z, log_prob=q.log_prob(z))
+    return Inference(q, FEATURES, StandardNormal(z.shape[1]), z=z, log_prob=q.log_prob(z))
 
 
 def divergence_of(dim: int, **settings: object) -> MMD:
@@ -120,7 +120,7 @@ def test_every_sentence_gets_the_batch_s_estimate() -> None:
     divergence = divergence_of(3, weight=5.0, kernel="gaussian")
     z = torch.randn(7, 3) + 2
     torch.manual_seed(3)
-    found = divergence(inference_of(z), StandardNormal(3))
+    found = divergence(inference_of(z))
     torch.manual_seed(3)
     other = torch.randn(7, 3)
     assert found.shape == (7,)
@@ -128,23 +128,23 @@ def test_every_sentence_gets_the_batch_s_estimate() -> None:
 
 
 def test_a_sentence_alone_has_no_discrepancy() -> None:
-    assert divergence_of(3)(inference_of(torch.randn(1, 3)), StandardNormal(3)).tolist() == [0]
+    assert divergence_of(3)(inference_of(torch.randn(1, 3))).tolist() == [0]
     with_kl = divergence_of(3, kl=0.5)
     inference = inference_of(torch.randn(1, 3))
     assert isinstance(inference.posterior, DiagonalGaussian)
     expected = 0.5 * inference.posterior.kl_standard().sum(1)
-    torch.testing.assert_close(with_kl(inference, StandardNormal(3)), expected)
+    torch.testing.assert_close(with_kl(inference), expected)
 
 
 def test_kl_beside_it_is_each_sentence_s_own() -> None:
     z, flow = torch.randn(6, 3), PlanarFlow(3, 2)
     q = Transformed(DiagonalGaussian(torch.randn(6, 3), torch.zeros(6, 3)), flow)
-    inference, prior = inference_of(z, q), StandardNormal(3)
+    inference = inference_of(z, q)
     found = []
     for kl in (0.0, 0.8):
         torch.manual_seed(0)
-        found.append(divergence_of(3, kl=kl)(inference, prior))
-    expected = 0.8 * (q.log_prob(z) - prior.log_prob(z))
+        found.append(divergence_of(3, kl=kl)(inference))
+    expected = 0.8 * (q.log_prob(z) - inference.prior.log_prob(z))
     torch.testing.assert_close(found[1] - found[0], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -152,11 +152,11 @@ def test_lowering_mmd_brings_the_codes_to_the_prior() -> None:
     torch.manual_seed(0)
     mean, log_scale = torch.full((2,), 2.0), torch.full((2,), -1.5)
     optimizer = torch.optim.Adam([mean.requires_grad_(), log_scale.requires_grad_()], lr=0.05)
-    divergence, prior = divergence_of(2), StandardNormal(2)
+    divergence = divergence_of(2)
     for _ in range(200):
         optimizer.zero_grad()
         z = mean + log_scale.exp() * torch.randn(64, 2)
-        divergence(inference_of(z), prior).mean().backward()
+        divergence(inference_of(z)).mean().backward()
         optimizer.step()
     torch.testing.assert_close(mean.detach(), torch.zeros(2), atol=0.2, rtol=0)
     torch.testing.assert_close(log_scale.detach(), torch.zeros(2), atol=0.2, rtol=0)
@@ -234,9 +234,9 @@ def test_metric_is_charged_at_every_layer_s_input() -> None:
         )
     plain = divergence_of(dim)
     torch.manual_seed(1)
-    found = divergence(inference, StandardNormal(dim))
+    found = divergence(inference)
     torch.manual_seed(1)
-    found = found - plain(inference, StandardNormal(dim))
+    found = found - plain(inference)
     torch.testing.assert_close(found, 0.5 * expected, atol=1e-3, rtol=1e-3)
 
 
@@ -244,15 +244,15 @@ def test_metric_pushes_codes_off_the_centres_and_centres_rest_in_evaluation() ->
     torch.manual_seed(0)
     divergence = divergence_of(2, curvature=0.5, centers=1)
     z = torch.randn(8, 2, requires_grad=True)
-    untrained = divergence.eval()(inference_of(z), StandardNormal(2))
+    untrained = divergence.eval()(inference_of(z))
     assert untrained.isfinite().all()  # no centre yet: nothing to pay
     assert torch.autograd.grad(untrained.sum(), z)[0].isfinite().all()
     clusters = divergence.train().clusters
     assert clusters is not None
     for _ in range(50):
-        divergence(inference_of(z), StandardNormal(2))
+        divergence(inference_of(z))
     centre = clusters.centers.clone()
-    divergence.eval()(inference_of(z + 9), StandardNormal(2))
+    divergence.eval()(inference_of(z + 9))
     assert torch.equal(clusters.centers, centre)
     charge = inverse_multiquadratic(clusters.distance(z), 2).log().sum()
     (gradient,) = torch.autograd.grad(charge, z)

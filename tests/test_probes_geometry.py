@@ -39,6 +39,7 @@ from uncollapse.evaluation.lagging import obstacle, posterior_gap, posterior_mea
 from uncollapse.evaluation.passes import PosteriorPass, posterior_pass
 from uncollapse.evaluation.standard import evaluate
 from uncollapse.evaluation.word_order import nll_shuffled, shuffle_words, shuffled_likelihood
+from uncollapse.latents import Latent
 from uncollapse.model import Model
 from uncollapse.recipes import load_recipe
 
@@ -304,11 +305,18 @@ class Channel(nn.Module):
         pull = self.centre / self.spread**2 + self.gain * observed / self.noise**2
         return pull / precision
 
-    def log_prob_samples(self, z: Tensor, batch: Batch) -> Tensor:
+    @staticmethod
+    def named_latents() -> dict[str, Latent]:
+        return {}
+
+    def read(self, _batch: Batch) -> None:
+        return None
+
+    def log_prob_samples(self, z: Tensor, batch: Batch, _condition: None) -> Tensor:
         residual = self.observed(batch)[:, None] - self.gain * z[:, :, 0].double()
         return -0.5 * (residual / self.noise).square()
 
-    def log_prior(self, z: Tensor) -> Tensor:
+    def log_prior(self, z: Tensor, _condition: None = None) -> Tensor:
         standard = (z[..., 0] - self.centre) / self.spread
         return -0.5 * standard.square() - math.log(self.spread * math.sqrt(2 * math.pi))
 
@@ -355,8 +363,8 @@ def test_both_modes_count(corpus: Corpus) -> None:
     """z² is observed: the posterior is symmetric, its mean 0."""
     model: Any = Channel(1.0, 0.05)
 
-    def of_the_square(z: Tensor, batch: Batch) -> Tensor:
-        return Channel.log_prob_samples(model, z.double().square(), batch)
+    def of_the_square(z: Tensor, batch: Batch, condition: None) -> Tensor:
+        return Channel.log_prob_samples(model, z.double().square(), batch, condition)
 
     model.log_prob_samples = of_the_square
     np.testing.assert_allclose(posterior_means(model, corpus).model, 0, atol=1e-6)
@@ -398,7 +406,8 @@ def test_a_gap_is_measured_where_z_can_be_any_number(
 
 def passed(mean: Tensor, log_variance: Tensor) -> PosteriorPass:
     posterior = DiagonalGaussian(mean, log_variance)
-    return PosteriorPass(posterior, mean, {"z": posterior.kl_standard()}, 0, False, None)
+    kls = {"z": posterior.kl_standard()}
+    return PosteriorPass(posterior, posterior, mean, mean, kls, 0, False, None)
 
 
 def test_a_posterior_that_is_the_prior_has_no_aggregate_kl() -> None:

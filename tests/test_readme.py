@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import sys
@@ -27,6 +28,15 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_grammar(tmp_path / "reviews.txt", 200, 0)
     write_grammar(tmp_path / "reviews.test.txt", 40, 1)
+    for name, seed, count in (("talk.jsonl", 2, 40), ("talk.test.jsonl", 3, 12)):
+        write_grammar(tmp_path / f"{seed}.txt", 5 * count, seed)
+        turns = (tmp_path / f"{seed}.txt").read_text(encoding="utf-8").splitlines()
+        dialogues = [turns[start : start + 5] for start in range(0, 5 * count, 5)]
+        lines = [
+            json.dumps({"turns": [{"speaker": "AB"[i % 2], "text": t} for i, t in enumerate(d)]})
+            for d in dialogues
+        ]
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -42,6 +52,7 @@ def test_shell(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not stopped.value.code, command
     assert (reviews / "runs/compared/index.html").is_file()
     assert (reviews / "components.svg").is_file()
+    assert (reviews / "study/rater-1.html").is_file()
 
 
 @pytest.mark.slow

@@ -116,6 +116,7 @@ def terms_at_fixed_noise(model: Model, batch, rows: list[int] | None = None) -> 
         patch.setattr(Inference, "draw", draw)
         for latent in model.latents.values():
             patch.setattr(type(latent.prior), "sample", sample)
+            patch.setattr(type(latent.prior), "rsample", sample)
         return model(batch)
 
 
@@ -124,17 +125,20 @@ def flatten(terms: Terms) -> dict[str, torch.Tensor]:
     found |= {f"divergence {name}": value for name, value in terms.divergence.items()}
     found |= {f"kl {name}": value for name, value in terms.kl.items()}
     found |= {f"variable {name}": value for name, value in terms.variables.items()}
-    found |= {f"supervision {name}": value for name, value in terms.extra.items()}
+    found |= {f"supervision {name}": value for name, value in terms.supervision.items()}
+    found |= terms.extra
     for name, parts in terms.mixtures.items():
         found |= {f"{part} {name}": value for part, value in vars(parts).items()}
     return found | {f"mean {name}": q.mean for name, q in terms.posteriors.items()}
 
 
 def batch_of(sentences: list[list[int]], first: int = 0, width: int = 0) -> Batch:
-    """With labels of every column that a packaged recipe learns from."""
+    """With labels of every column that a packaged recipe learns from, and with contexts."""
     rows = range(first, first + len(sentences))
     labels = {"emotion": [row % 4 - 1 for row in rows], "act": [row % 2 for row in rows]}
-    return make_batch(sentences, width=width, labels=labels)
+    turns = random_sentences(60, seed=5)
+    contexts = [turns[3 * row : 3 * row + (row + 2) % 4] for row in rows]
+    return make_batch(sentences, width=width, labels=labels, contexts=contexts)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +148,8 @@ def batch_of(sentences: list[list[int]], first: int = 0, width: int = 0) -> Batc
 def test_no_term_knows_the_neighbours_length(name: str, directions: int) -> None:
     model = small_model(name, ["encoder.bidirectional=true"] if directions == 2 else [])
     with torch.no_grad():
-        for module in (model.encoder, model.decoder):
-            if module is not None:  # a real vector at <pad>: it must not matter
-                module.embedding.weight[PAD] = 3.0
+        for table in model.embeddings():  # a real vector at <pad>: it must not matter
+            table.weight[PAD] = 3.0
     together = flatten(terms_at_fixed_noise(model, batch_of(SENTENCES, width=14)))
     of_the_batch = {
         f"divergence {key}"
@@ -186,6 +189,11 @@ def loss_of(model: Model, objective: Objective, batch, progress: Progress) -> to
     """The objective, and what the critic lowers, if there is one."""
     torch.manual_seed(7)
     loss = objective(model(batch), batch.total, progress).total
+    if model.discriminator is not None:
+        others = batch_of(random_sentences(batch.size, seed=1))
+        condition = model.read(batch)
+        vector = None if condition is None else condition.vector
+        loss = loss + model.discriminator.loss(batch, others, vector).mean()
     if model.critic_settings() is None:
         return loss
     return loss + model.critic_loss(model.infer(batch)).mean()
@@ -199,7 +207,7 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
     batch = batch_of(random_sentences(8))
     kinds = {latent.posterior.kind for latent in recipe.latents.values()}
     assert model.has_likelihood == ("point" not in kinds)
-    assert model.has_density == (not kinds & {"point", "implicit"})
+    assert model.has_density == all(latent.has_density for latent in recipe.latents.values())
 
     # a step of gradient descent moves every parameter, of every player, and lowers the loss
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
@@ -212,7 +220,7 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     assert moved == set(before)
     players = model.players()
-    assert {"generation"} <= players.keys() <= {"inference", "generation", "critic"}
+    assert {"generation"} <= players.keys() <= {"inference", "generation", "prior", "critic"}
     assert sorted(map(id, model.parameters())) == sorted(
         id(parameter) for parameters in players.values() for parameter in parameters
     )
@@ -245,7 +253,8 @@ def test_system_learns_saves_and_writes(name: str, tmp_path: Path) -> None:
     if posterior is not None:
         assert z is not None
         assert z.shape == (5, model.latent_dim)
-        assert model.log_prior(z).shape == (5,)
+        if all(latent.prior.has_density for latent in model.named_latents().values()):
+            assert model.log_prior(z).shape == (5,)
         assert len(generate(model.decoder, posterior.mean, max_length=6)) == 8
 
 

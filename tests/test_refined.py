@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from uncollapse.latents.priors import build_prior
 from uncollapse.recipes import load_recipe
 
 DIM, ROWS = 3, 5
-PRIOR = build_prior(LatentConfig(dim=DIM))
+PRIOR = build_prior(LatentConfig(dim=DIM), 0)
 
 
 def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,8 +140,8 @@ def test_every_step_drops_the_same_units() -> None:
     seen: list[Tensor] = []
     plain = model.decoder.log_prob
 
-    def recorded(z: Tensor, given) -> Tensor:
-        result = plain(torch.zeros_like(z), given)
+    def recorded(z: Tensor, *given: Any) -> Tensor:
+        result = plain(torch.zeros_like(z), *given)
         seen.append(result.detach())
         return result + 0 * z.sum(-1)
 

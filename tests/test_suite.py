@@ -67,11 +67,11 @@ def test_every_group_gives_all_its_figures(folder: Path, vae: TextVAE) -> None:
             assert math.isfinite(metric.value), name
             assert metric.samples > 0, name
     missing = {name for name, metric in found.items() if metric.value is None}
-    # 400 sentences have no 500 labels, a latent of 4 dimensions no lagging picture, and a
-    # Gaussian one no clusters
+    # 400 sentences have no 500 labels, a latent of 4 dimensions no lagging picture, a
+    # Gaussian one no clusters, and a model that is told of no context no responses
     assert missing == {
         "accuracy_500", "accuracy_1k", "accuracy_2k", "accuracy_10k", "posterior_gap",
-        *PROBES["clusters"],
+        *PROBES["clusters"], *PROBES["dialogue"],
     }  # fmt: skip
 
 
@@ -91,6 +91,9 @@ def test_a_figure_is_the_same_alone(folder: Path, vae: TextVAE) -> None:
         (["klx"], {}, "unknown metric 'klx'; did you mean 'kl'"),
         (["geomtry"], {}, "did you mean 'geometry'"),
         (["reverse_ppl"], {}, "reverse_ppl needs training sentences; give them with --train"),
+        (["dialogue"], {}, "bleu_1_precision needs training sentences; give them with --train"),
+        (["kl"], {"vectors": "x.txt"}, "of use with the dialogue figures only"),
+        (["dialogue"], {"vectors": "x.txt"}, "cannot read the vectors x.txt"),
         (["accuracy_100"], {"train": "train.jsonl"}, "--label-column"),
         (
             ["accuracy_500"],

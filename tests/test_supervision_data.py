@@ -15,7 +15,7 @@ from uncollapse import TextVAE, saving
 from uncollapse.benchmark.request import require_sentences
 from uncollapse.benchmark.summary import TestSentences
 from uncollapse.config import DataConfig, SupervisionConfig
-from uncollapse.data import cache, encoding
+from uncollapse.data import cache, corpus
 from uncollapse.data.batches import BucketedBatches, sequential_batches
 from uncollapse.data.check import check
 from uncollapse.data.corpus import Corpus, LabelColumn
@@ -76,11 +76,11 @@ EXPECTED = {"mood": (MOODS, ["glad", "sad"]), "act": (ACTS, ["9", "10"])}
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_several_columns_come_in_one_pass(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"a.{suffix}")
-    rows = list(read_rows(path, label_columns=["mood", "act"]))
+    rows = [row[:2] for row in read_rows(path, label_columns=["mood", "act"])]
     assert rows[:2] == [("a b", ("sad", "10")), ("b", (None, "9"))]
     assert rows[3:] == [("a c a", ("glad", None)), ("c", ("glad", None))]
     turned = read_rows(path, label_columns=["act", "mood"])
-    assert [labels for _, labels in turned] == [labels[::-1] for _, labels in rows]
+    assert [row.labels for row in turned] == [labels[::-1] for _, labels in rows]
     said = message_of(lambda: list(read_rows(path, label_columns=["mood", "acts"])))
     assert f"{path}: no column 'acts'; did you mean 'act'?" in said
     corpus = Corpus.build(path, TOKENIZER, label_columns=BOTH, cache=tmp_path / "cache")
@@ -148,7 +148,8 @@ def test_an_unseen_class_is_named_with_its_row(
     known = {"mood": ["sad", "gladly"]}  # "never" is the class of an empty row
     expected = "row 4: unknown class in column 'mood': 'glad'; did you mean 'gladly'?"
     for chunk in (8192, 2, 1):
-        monkeypatch.setattr(encoding, "_CHUNK", chunk)
+        for module in (cache, corpus):
+            monkeypatch.setattr(module, "CHUNK", chunk)
         options = {"classes": known, "columns": ["act", "mood"]}
         said = message_of(lambda options=options: corpus_of(path, TOKENIZER, CONFIG, **options))
         assert said == f"{path}, {expected}"

@@ -70,7 +70,7 @@ def test_validation_rows_of_codes_mixtures_and_labels() -> None:
     guess = terms.variables["z"][:, 1].argmax(-1)
     right = (guess == torch.tensor(labels))[known].double().mean()
     assert row["accuracy/act"] == pytest.approx(float(right))
-    loss = terms.extra["act"][known].mean()
+    loss = terms.supervision["act"][known].mean()
     assert row["supervision/act"] == pytest.approx(float(loss), rel=1e-5)
     for name in set(row) - {"reconstruction", "elbo", "ppl_elbo", "objective"}:  # these are drawn
         assert row[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-6), name

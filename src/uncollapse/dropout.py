@@ -46,6 +46,17 @@ class Dropout(nn.Module):
         return f"rate={self.rate}"
 
 
+@contextmanager
+def no_dropout(module: nn.Module) -> Iterator[None]:
+    """A context in which a module drops nothing; then it is as it was."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
 def repeated_noise(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
     """A context in which the same random numbers come every time, and then the others again."""
     seed = int(torch.randint(2**62, ()))

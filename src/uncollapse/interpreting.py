@@ -42,9 +42,12 @@ class Interpreter(TrainedModel):
     ) -> np.ndarray:
         """Probabilities q(c|x) of the values of a discrete variable, in the order of ``texts``.
 
+        Of dialogues, q(c|x, context) of every response.
+
         Parameters
         ----------
-        texts : path, hub data set name or sequence of str
+        texts : path, hub data set name or sequence of str or of mappings
+            Sentences or dialogues; see `TextVAE.fit`.
         variable : str, optional
             The name of a discrete variable (by default the first), such as ``"c"`` or
             ``"z.component"``, or of a supervised column.
@@ -112,15 +115,15 @@ class Interpreter(TrainedModel):
 
         Parameters
         ----------
-        data : path, hub data set name or sequence of str
-            The sentences.
+        data : path, hub data set name or sequence of str or of mappings
+            The sentences; of dialogues the responses, clustered in their contexts.
         variable : str, optional
             By default the first: components of a mixture before codes.
         index : int, optional
             Tell sentences apart by this index alone, not by all of the variable together.
         label_column : str, optional
-            Labels to compare with; by default the recipe's, or the first supervised column that
-            the data has.
+            Labels to compare with; by default the recipe's, or the first column of labels that
+            the model was told of and the data has.
         examples : int
             Sentences of each cluster, typical ones and confident ones.
         words : int
@@ -155,7 +158,9 @@ class Interpreter(TrainedModel):
     def name_components(
         self, names: Mapping[str, Mapping[Any, str]] | str | Path, *, index: int | None = None
     ) -> None:
-        """Give clusters names, which `clusters`, `sample` and a saved model know from then on.
+        """Give clusters names.
+
+        `clusters`, `sample`, `respond` and a saved model know them from then on.
 
         Names that are there already stay, but for those of the same codes.
 

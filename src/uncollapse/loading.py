@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from uncollapse.config import DataConfig
+from uncollapse.data.contexts import ContextBatch, Contexts
 from uncollapse.data.corpus import Corpus
-from uncollapse.data.records import IN_MEMORY, Records, Sentence, Sentences
+from uncollapse.data.encoding import cut
+from uncollapse.data.places import Places
+from uncollapse.data.records import Records, Sentence, Sentences
 from uncollapse.data.sources import Rows
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.errors import UserError
 
 Data = str | Path | Sequence[Sentence]
+Dialogue = Sequence[str | Mapping[str, Any]]  # turns, oldest first
 
 
 def rows_of(data: Data, text_column: str, label_columns: Sequence[str] = ()) -> Records:
-    """The rows ``(text, labels)`` of a source or of sentences in memory, read as a stream.
+    """The rows of a source or of sentences or dialogues in memory, read as a stream.
 
     Raises
     ------
@@ -54,14 +62,14 @@ def has_columns(data: Data) -> bool:
 
 
 def texts_of(data: Data, config: DataConfig) -> Iterable[str]:
-    """The sentences, one after the other.
+    """The sentences and, of dialogues, all turns, one after the other.
 
     Raises
     ------
     UserError
         For a faulty source, naming file and line, or a sentence that is not text.
     """
-    return (text for text, _ in rows_of(data, config.text_column))
+    return (row.text for row in rows_of(data, config.text_column))
 
 
 def learn_tokenizer(data: Data, config: DataConfig) -> Tokenizer:
@@ -89,7 +97,9 @@ def corpus_of(
     Parameters
     ----------
     data : path, hub data set name or sequence
-        A sequence has texts or mappings such as ``{"text": …, "emotion": …}``.
+        A sequence has texts or mappings such as ``{"text": …, "emotion": …}``, or dialogues,
+        ``{"turns": [{"speaker": …, "text": …}, …]}``: each turn is a sentence, and the
+        ``config.context_turns`` turns before it are its context.
     tokenizer : Tokenizer
     config : DataConfig
         Its column of labels is the first that is read, but for bare texts, which have none, and
@@ -120,17 +130,67 @@ def corpus_of(
             text_column=config.text_column,
             label_columns={column: classes.get(column) for column in wanted},
             max_length=config.max_length,
+            context_turns=config.context_turns,
         )
-    rows = list(rows_of(data, config.text_column, wanted))
+    records = rows_of(data, config.text_column, wanted)
     if keep_rows:
-        for number, (text, _) in enumerate(rows, 1):
-            if not tokenizer.encode(text):
+        responses = (row for row in records if row.response)
+        for number, row in enumerate(responses, 1):
+            if not tokenizer.encode(row.text):
                 raise UserError(f"sentence {number} is empty")
-    return Corpus.from_texts(
-        [text for text, _ in rows],
+    return Corpus.from_records(
+        records,
         tokenizer,
-        labels={name: [labels[place] for _, labels in rows] for place, name in enumerate(wanted)},
         classes=classes,
         max_length=config.max_length,
-        source=str(data) if is_source else IN_MEMORY,
+        context_turns=config.context_turns,
     )
+
+
+def contexts_of(
+    dialogues: Sequence[Dialogue],
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    speakers: Sequence[str | None] | None = None,
+) -> ContextBatch:
+    """Encode what was said, for somebody to answer.
+
+    Parameters
+    ----------
+    dialogues : sequence of sequences
+        Of each dialogue the turns so far, oldest first: texts, or mappings such as
+        ``{"speaker": …, "text": …}``. The last ``config.context_turns`` that have a word count.
+    tokenizer : Tokenizer
+    config : DataConfig
+    speakers : sequence of str or None, optional
+        Who answers in each dialogue; None: unknown.
+
+    Raises
+    ------
+    UserError
+        For what is no dialogue, naming its number and the turn.
+    """
+    if isinstance(dialogues, str | Mapping):
+        raise UserError("dialogues must be a list of lists of turns")
+    if speakers is not None and len(speakers) != len(dialogues):
+        raise UserError(f"{len(dialogues)} dialogues, but {len(speakers)} speakers")
+    records = []
+    for number, turns in enumerate(dialogues, 1):
+        if isinstance(turns, str | Mapping) or not isinstance(turns, Sequence):
+            kind = type(turns).__name__
+            raise UserError(f"dialogue {number} must be a list of turns, not {kind}")
+        speaker = None if speakers is None else speakers[number - 1]
+        # the response is not there yet: a turn without a word holds its place
+        records.append({"context": list(turns), "response": "", "speaker": speaker})
+    if not records:
+        raise UserError("there are no dialogues to answer in")
+    (chunk,) = Sentences(records).chunks(sys.maxsize)
+    tokens, lengths = cut(*tokenizer.encode_flat(chunk.texts), config.max_length)
+    kept = (lengths > 0) | np.array(chunk.responses)
+    offsets = np.concatenate([[0], np.cumsum(lengths[kept])])
+    places = Places()
+    places.add(chunk, kept)
+    turns = places.turns()
+    assert turns is not None  # they are dialogues
+    contexts = Contexts.of(tokens, offsets, turns, config.context_turns)
+    return contexts.batch(np.arange(len(records)))

@@ -23,6 +23,7 @@ from uncollapse.model_card import model_card
 from uncollapse.objectives import Objective
 from uncollapse.training.fit import fit
 from uncollapse.training.tensorboard import require_tensorboard
+from uncollapse.word_vectors import start_from_vectors
 
 HELD_OUT = 0.05  # share of the training sentences that validate, where nothing else does
 MOST_HELD_OUT = 2_000
@@ -41,7 +42,8 @@ class Trained:
     history : list of dict
         One row an epoch.
     classes : dict of str to list of str
-        By supervised column, the classes: class k is value k of the variable.
+        By column of labels that the recipe names, the classes. In one that supervises, class k
+        is value k of the variable.
     """
 
     model: Model
@@ -78,7 +80,7 @@ def train_run(
         saving.require_empty(folder)
     tokenizer = learn_tokenizer(train, recipe.data)
     supervision = recipe.objective.supervision
-    columns = [part.column for part in supervision]
+    columns = label_columns(recipe)
     training = corpus_of(train, tokenizer, recipe.data, columns=columns)
     classes = {column: training.columns[column].names for column in columns}
     if validation is None:
@@ -96,12 +98,16 @@ def train_run(
         "vocabulary": tokenizer.fingerprint[:16],
         "seed": seed,
     }
-    if supervision:
+    if columns:
         found = [f"{column}: {training.columns[column].summary()}" for column in columns]
         facts["labels"] = "; ".join(found)
+    check_features(recipe, classes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Model(recipe, len(tokenizer))
+    if recipe.data.vectors is not None:
+        found = start_from_vectors(model, tokenizer, recipe.data.vectors)
+        say(f"vectors: {found:,} of {len(tokenizer):,} words start from {recipe.data.vectors}")
     if supervision:
         check_supervision(supervision, model.variable_sizes(), training.columns)
     if first and resume:
@@ -129,6 +135,30 @@ def train_run(
         figures = {name: metric.to_dict() for name, metric in metrics.items()}
         saving.finish_run(folder, model.cpu(), figures, model_card(recipe, facts, figures))
     return Trained(model, tokenizer, history.rows, classes)
+
+
+def label_columns(recipe: Recipe) -> list[str]:
+    """Columns of labels that a recipe needs: those that supervise, and a context's features."""
+    features = [] if recipe.condition is None else recipe.condition.features
+    columns = [part.column for part in (*recipe.objective.supervision, *features)]
+    return list(dict.fromkeys(columns))
+
+
+def check_features(recipe: Recipe, classes: Mapping[str, list[str]]) -> None:
+    """Refuse a feature that has more classes than its table has rows.
+
+    Raises
+    ------
+    UserError
+        One line that names the column.
+    """
+    for feature in () if recipe.condition is None else recipe.condition.features:
+        found = len(classes[feature.column])
+        if found > feature.values:
+            raise UserError(
+                f"condition.features: column {feature.column!r} has {found} classes, but values "
+                f"is {feature.values}"
+            )
 
 
 def check_supervision(

@@ -48,7 +48,7 @@ def start_run(
     facts : mapping
         What the run is made from (data, seed, …); a resumed run must agree with them.
     classes : mapping, optional
-        By supervised column, its classes in the order of the values of its variable.
+        By column of labels, its classes in the order of their numbers.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def read_model(folder: Path) -> tuple[Model, Recipe, Tokenizer]:
 
 
 def read_classes(folder: Path) -> dict[str, list[str]]:
-    """The classes by supervised column, in the order of the values; none without supervision.
+    """The classes by column of labels, in the order of their numbers; none without labels.
 
     Raises
     ------

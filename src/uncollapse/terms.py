@@ -27,13 +27,18 @@ class Terms:
     tokens : Tensor
         ``(B,)``: predicted tokens, words and ``</s>``.
     posteriors : dict of str to Distribution
-        ``{latent: (B, D)}``.
+        ``{latent: (B, D)}``, in coordinates in which the prior is the same in every context.
     variables : dict of str to Tensor
         ``{variable: (B, M, K)}``: log-probabilities of the discrete variables.
     mixtures : dict of str to MixtureKL
         ``{latent: parts}`` of the KL of latents under a mixture.
-    extra : dict of str to Tensor
+    supervision : dict of str to Tensor
         ``{column: (B,)}``: −log q(label|x) of what is supervised, 0 without a label.
+    policy_hits : dict of str to Tensor
+        ``{variable: (B, M)}``: 1 where a policy's most probable value is that of the sentence,
+        0 where not, −1 without a context.
+    extra : dict of str to Tensor
+        ``{name: (B,)}``: what else the objective may add.
     """
 
     reconstruction: Tensor
@@ -43,6 +48,8 @@ class Terms:
     posteriors: dict[str, Distribution]
     variables: dict[str, Tensor] = field(default_factory=dict)
     mixtures: dict[str, MixtureKL] = field(default_factory=dict)
+    supervision: dict[str, Tensor] = field(default_factory=dict)
+    policy_hits: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     @property

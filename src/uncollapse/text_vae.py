@@ -18,16 +18,16 @@ from uncollapse.loading import Data
 from uncollapse.model_card import model_card
 from uncollapse.names import kept_names, write_names
 from uncollapse.recipes import load_recipe, with_latent_dim
+from uncollapse.responding import Responder
 from uncollapse.training.diagnosis import diagnose
 from uncollapse.training.verdict import Verdict
-from uncollapse.writing import Writer
 
 if TYPE_CHECKING:
     from uncollapse.evaluation.metric import Metric
 
 
-class TextVAE(Writer, Interpreter):
-    """A variational autoencoder of text: train, measure, encode, write, interpret.
+class TextVAE(Responder, Interpreter):
+    """A variational autoencoder of text: train, measure, encode, write, respond, interpret.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class TextVAE(Writer, Interpreter):
     tokenizer : Tokenizer
         Likewise.
     classes : dict of str to list of str
-        Of every column that supervised the training, the classes.
+        Of every column of labels that the model was told of, the classes.
     names : dict of str to dict of str to str
         ``{variable: {code: name}}``: what `name_components` called clusters.
     history_ : list of dict
@@ -111,13 +111,16 @@ class TextVAE(Writer, Interpreter):
         progress: bool = True,
         say: Callable[[str], None] | None = None,
     ) -> TextVAE:
-        """Train on a file or a list of sentences.
+        """Train on a file or a list of sentences or dialogues.
 
         Parameters
         ----------
         train : path, hub data set name or sequence of str or of mappings
             ``.txt`` (a sentence a line), ``.csv``, ``.jsonl``, ``.parquet``; in Python, where
-            labels supervise, rows such as ``{"text": "hello", "act": "greeting"}``.
+            labels supervise, rows such as ``{"text": "hello", "act": "greeting"}``. A dialogue
+            is a row ``{"turns": [{"speaker": "A", "text": "hello"}, …]}`` or, of one response
+            alone, ``{"context": ["hello", …], "response": "hi"}``. A recipe with a condition is
+            told of what was said before; one without takes every turn as a sentence.
         validation : likewise, optional
             Decides which epoch is best; without it, 5 % of the training sentences, at most
             2,000, are held out at random (the same ones for the same text).
@@ -181,6 +184,7 @@ class TextVAE(Writer, Interpreter):
         label_column: str | None = None,
         samples: int = 500,
         generated: int = 10_000,
+        vectors: str | Path | None = None,
         seed: int = 0,
         batch_size: int = 32,
     ) -> dict[str, Metric]:
@@ -192,16 +196,20 @@ class TextVAE(Writer, Interpreter):
             The sentences.
         metrics : sequence of str, optional
             Names of figures, or of groups: ``standard`` (if nothing is named), ``generation``,
-            ``representation``, ``supervised``, ``geometry``, ``clusters``.
+            ``representation``, ``supervised``, ``geometry``, ``clusters``, ``dialogue``.
         train : likewise as ``data``, optional
-            Training sentences, for the probes of generation and representation.
+            Training sentences, for the probes of generation, representation and dialogue.
         label_column : str, optional
-            Where the labels are, for the probes of representation and clusters; that of the
-            recipe if not given.
+            Where the labels are, for the probes of representation, clusters and dialogue; that
+            of the recipe if not given.
         samples : int
             Importance samples S of the likelihood.
         generated : int
-            Sentences that the generation probes write.
+            Sentences that the generation probes write, and responses those of dialogue: ten to
+            each of a tenth as many contexts.
+        vectors : path, optional
+            Word vectors for the probes of dialogue, in the format of GloVe or word2vec; without
+            it they are trained on ``train``.
         seed : int
             Of the samples; figures depend on it and on nothing else.
         batch_size : int
@@ -220,6 +228,7 @@ class TextVAE(Writer, Interpreter):
             metrics=metrics,
             samples=samples,
             generated=generated,
+            vectors=vectors,
             seed=seed,
             batch_size=batch_size,
         )

@@ -13,6 +13,7 @@ from uncollapse.benchmark.measuring import Measurement, measure
 from uncollapse.benchmark.plans import Plan, make_plans
 from uncollapse.benchmark.request import check_measurement, require_sentences
 from uncollapse.benchmark.summary import RunSummary, TestSentences
+from uncollapse.data.vectors import read_vectors
 from uncollapse.errors import RunError, UncollapseError, UserError
 from uncollapse.loading import Data
 from uncollapse.report.comparison import Comparison, Failure
@@ -47,6 +48,7 @@ def compare(
     label_column: str | None = None,
     samples: int = 500,
     generated: int = 10_000,
+    vectors: str | Path | None = None,
     entropy_floor: float | None = None,
     device: str = "auto",
     progress: bool = True,
@@ -82,11 +84,13 @@ def compare(
     metrics : sequence of str
         Figures or groups of them, as `TextVAE.evaluate` takes them.
     label_column : str, optional
-        Where the labels are, for the probes of representation.
+        Where the labels are, for the probes of representation, clusters and dialogue.
     samples : int
         Importance samples of the likelihood.
     generated : int
-        Sentences that the generation probes write.
+        Sentences that the generation probes write, and responses those of dialogue.
+    vectors : path, optional
+        Word vectors for the probes of dialogue; without it they are trained on ``train``.
     entropy_floor : float, optional
         Exact entropy of the language in nats per sentence, if it is known.
     device : str
@@ -119,11 +123,14 @@ def compare(
         raise UserError(f"the entropy floor must be finite and not negative, not {entropy_floor}")
     plans, varied = make_plans(recipes, latent_dim, overrides, sweep)
     given = {"train": train, "validation": validation, "test": test}
-    wanted = Measurement(tuple(metrics), samples, label_column, generated)
+    named = None if vectors is None else str(vectors)
+    wanted = Measurement(tuple(metrics), samples, label_column, generated, named)
     for plan in plans:
         for what, data in (("training", train), ("validation", validation), ("test", test)):
             require_sentences(what, data, plan.recipe.data.text_column)
         check_measurement(plan.recipe, wanted, train, test, device)
+    if vectors is not None:
+        read_vectors(vectors, words=())  # a faulty line is better known before the training
     sentences = _read_sentences(plans, test)
     settings = settings_of(given, wanted)
     check_settings(out, settings)

@@ -22,6 +22,7 @@ SETTINGS = "settings.json"
 SETTING_NAMES = {
     "samples": "number of samples",
     "generated": "number of generated sentences",
+    "vectors": "word vectors",
     "label_column": "label column",
     "metrics": "metrics",
 }
@@ -37,7 +38,11 @@ def settings_of(given: Mapping[str, Data | None], wanted: Measurement) -> dict[s
     wanted : Measurement
     """
     settings = {name: _fingerprint(data) for name, data in given.items()}
-    return settings | json.loads(json.dumps(asdict(wanted)))
+    settings |= json.loads(json.dumps(asdict(wanted)))
+    if wanted.vectors is not None:  # whatever folder they are found in
+        path = Path(wanted.vectors)
+        settings["vectors"] = f"{path.name}, {path.stat().st_size} bytes"
+    return settings
 
 
 def check_settings(out: Path, settings: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from uncollapse.benchmark.summary import RunSummary, TestSentences
 from uncollapse.saving import read_config
 
 if TYPE_CHECKING:
+    from uncollapse.data.corpus import Corpus
     from uncollapse.loading import Data
     from uncollapse.text_vae import TextVAE
 
@@ -31,15 +32,18 @@ class Measurement:
     samples : int
         Importance samples of the likelihood.
     label_column : str or None
-        Where the labels are, for the probes of representation.
+        Where the labels are, for the probes of representation, clusters and dialogue.
     generated : int
-        Sentences that the generation probes write.
+        Sentences that the generation probes write, and responses those of dialogue.
+    vectors : str or None
+        A file of word vectors for the probes of dialogue.
     """
 
     metrics: tuple[str, ...] = ("standard",)
     samples: int = 500
     label_column: str | None = None
     generated: int = 10_000
+    vectors: str | None = None
 
 
 def measure(
@@ -71,7 +75,6 @@ def measure(
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
     """
     from uncollapse.evaluation.information import kl_per_dimension
-    from uncollapse.loading import corpus_of
 
     vae.to(device)
     facts = read_config(folder)["run"]
@@ -82,15 +85,16 @@ def measure(
         label_column=wanted.label_column,
         samples=wanted.samples,
         generated=wanted.generated,
+        vectors=wanted.vectors,
         seed=SEED,
     )
     metrics = {key: metric.to_dict() for key, metric in found.items()}
     means, kl = np.zeros((0, 0)), np.zeros(0)
     interpolations, reconstructions = [], []
     if vae.model.latent_dim:
-        means = _standardised(vae, sentences.texts)
+        corpus = _pictured(vae, test, sentences)
+        means = _standardised(vae, corpus)
         if metrics.get("kl", {}).get("value") is not None:
-            corpus = corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
             kl = kl_per_dimension(vae.model, corpus)
             if len(kl) == 1 < vae.model.latent_dim:
                 kl = np.zeros(0)  # known in total only, as under a mixture
@@ -121,13 +125,24 @@ def measure(
     )
 
 
-def _standardised(vae: TextVAE, texts: list[str]) -> np.ndarray:
+def _pictured(vae: TextVAE, test: Data, sentences: TestSentences) -> Corpus:
+    """The sentences that are shown, in their contexts if the model is told of any."""
+    from uncollapse.loading import corpus_of
+
+    if vae.model.context is None:
+        return corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
+    return vae._corpus(test, None).select(sentences.rows)
+
+
+def _standardised(vae: TextVAE, corpus: Corpus) -> np.ndarray:
     """Posterior means ``(N, D)`` from that of the prior on, in standard deviations of the prior."""
     import torch
 
-    from uncollapse.evaluation.passes import prior_scale
+    from uncollapse.evaluation.passes import posterior_pass, prior_scale
 
-    means = vae.encode(texts)  # (N, D)
+    found = posterior_pass(vae.model, corpus)
+    assert found is not None
+    means = found.means.double().numpy()  # (N, D)
     if vae.model.variable_sizes():  # mixtures and codes have a middle of their own
         draws = vae.model.sample_prior(DRAWS, torch.Generator().manual_seed(SEED))
         assert draws is not None

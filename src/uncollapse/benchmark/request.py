@@ -14,8 +14,10 @@ from uncollapse.device import find_device
 from uncollapse.errors import UserError
 from uncollapse.evaluation.agreement import CLUSTERS
 from uncollapse.evaluation.classifier import SUPERVISED
+from uncollapse.evaluation.dialogue_figures import DIALOGUE, LABELS
 from uncollapse.evaluation.representation import REPRESENTATION
 from uncollapse.evaluation.suite import check_request
+from uncollapse.evaluation.written_responses import NO_DIALOGUES
 from uncollapse.loading import Data, has_columns, rows_of
 from uncollapse.model import Model
 
@@ -29,7 +31,7 @@ def require_sentences(name: str, data: Data | None, text_column: str) -> None:
     """
     if data is None:
         return
-    if not any(text.split() for text, _ in rows_of(data, text_column)):
+    if not any(row.response and row.text.split() for row in rows_of(data, text_column)):
         raise UserError(f"the {name} data has no sentences")
 
 
@@ -57,9 +59,21 @@ def check_measurement(
     find_device(device)
     with torch.random.fork_rng():
         model = Model(recipe, len(SPECIAL_TOKENS) + 1)  # which figures it has depends on no word
-    names = check_request(model, wanted.metrics, samples=wanted.samples, generated=wanted.generated)
+    names = check_request(
+        model,
+        wanted.metrics,
+        samples=wanted.samples,
+        generated=wanted.generated,
+        vectors=wanted.vectors,
+    )
     need_labels = {*SUPERVISED, *(REPRESENTATION if recipe.latents else ())}
     need_labels |= set(CLUSTERS if model.variable_sizes() else ())
+    if recipe.condition is not None and names & set(DIALOGUE):
+        rows = rows_of(test, recipe.data.text_column)
+        if not any(row.response and row.turn > 0 and row.text.split() for row in rows):
+            raise UserError(NO_DIALOGUES)
+        # as one of the whole group, a figure without labels is a dash
+        need_labels |= set(LABELS) & set(wanted.metrics)
     asked = sorted(names & need_labels)
     column = wanted.label_column or recipe.data.label_column
     if asked and column is None:
@@ -69,19 +83,20 @@ def check_measurement(
         if column is not None and (is_source or has_columns(data)):
             # reads as far as the first label; without any, to where a missing column is known
             rows = rows_of(data, recipe.data.text_column, [column])
-            if not any(label is not None for _, (label,) in rows) and asked:
+            if not any(row.labels[0] is not None for row in rows) and asked:
                 what = f"{asked[0]} needs labels"
                 raise UserError(f"{what}; {rows.source} has none in column {column!r}")
         elif asked:
             raise UserError(f"{asked[0]} needs labels, which a list of bare sentences has not")
     for part in recipe.objective.supervision:
         rows = rows_of(train, recipe.data.text_column, [part.column])
-        if not any(label is not None for _, (label,) in rows):
+        if not any(row.labels[0] is not None for row in rows):
             raise UserError(
                 f"{recipe.name} learns from labels; the training data has none in column "
                 f"{part.column!r}"
             )
     priors = [latent.prior for latent in recipe.latents.values()]
     sizes = [prior.components for prior in priors if isinstance(prior, MixtureConfig)]
-    texts = (text for text, _ in rows_of(train, recipe.data.text_column) if text.split())
-    check_components(recipe, sum(1 for _ in islice(texts, max(sizes, default=0))))
+    rows = rows_of(train, recipe.data.text_column)
+    found = (row for row in rows if row.response and row.text.split())
+    check_components(recipe, sum(1 for _ in islice(found, max(sizes, default=0))))

@@ -33,6 +33,8 @@ class TestSentences:
         Class of each, -1 where missing; None if there are none.
     label_names : list of str
         Sorted; numbers by value.
+    rows : ndarray
+        ``(N,)``: which of all sentences they are, empty rows not counted.
     total : int
         Sentences of the whole file, without empty rows.
     """
@@ -42,6 +44,7 @@ class TestSentences:
     texts: list[str]
     labels: list[int] | None
     label_names: list[str]
+    rows: np.ndarray
     total: int
 
     @classmethod
@@ -67,13 +70,18 @@ class TestSentences:
         if label_column is None:
             columns = available_columns(data, DataConfig(text_column=text_column), ["label"])
         rows = rows_of(data, text_column, columns)
-        found = [(text, labels[0] if labels else None) for text, labels in rows if text.split()]
+        found = [
+            (row.text, row.labels[0] if row.labels else None)
+            for row in rows
+            if row.response and row.text.split()
+        ]
         chosen = np.unique(np.linspace(0, len(found) - 1, min(PICTURED, len(found))).astype(int))
         shown = [found[number] for number in chosen]
         names = sorted({label for _, label in shown if label is not None}, key=_by_value)
         numbers = {name: number for number, name in enumerate(names)}
         labels = [-1 if label is None else numbers[label] for _, label in shown]
-        return cls([text for text, _ in shown], labels if names else None, names, len(found))
+        texts = [text for text, _ in shown]
+        return cls(texts, labels if names else None, names, chosen, len(found))
 
     def readable(self, n: int) -> list[str]:
         """``n`` sentences of moderate length, evenly spread; fewer if there are fewer."""

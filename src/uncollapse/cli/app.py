@@ -48,7 +48,7 @@ Metrics = Annotated[
     str,
     typer.Option(
         help="Figures, comma-separated, or groups: standard, generation, representation, "
-        "supervised, geometry, clusters."
+        "supervised, geometry, clusters, dialogue."
     ),
 ]
 LabelColumn = Annotated[
@@ -61,7 +61,13 @@ Variable = Annotated[
 Index = Annotated[
     int | None, typer.Option(metavar="I", help="One index of the variable; default: all together.")
 ]
-Generated = Annotated[int, typer.Option(help="Sentences that generation probes write.")]
+Generated = Annotated[
+    int, typer.Option(help="Sentences that generation probes write; responses of dialogue's.")
+]
+Vectors = Annotated[
+    Path | None,
+    typer.Option(metavar="F", help="Word vectors for dialogue; default: trained on --train."),
+]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Sentences.")]
 
 

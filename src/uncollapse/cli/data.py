@@ -56,6 +56,9 @@ def data_check(
     vocabulary_size: Annotated[int | None, typer.Option()] = 20_000,
     min_count: Annotated[int, typer.Option()] = 1,
     train: Annotated[str | None, typer.Option(help="Learn the vocabulary from this file.")] = None,
+    context_turns: Annotated[
+        int | None, typer.Option(min=0, help="Count longer contexts, in dialogues.")
+    ] = None,
     against: Annotated[
         list[str] | None, typer.Option(help="Another split: count shared sentences.")
     ] = None,
@@ -74,6 +77,7 @@ def data_check(
         train=train,
         vocabulary_size=vocabulary_size,
         min_count=min_count,
+        context_turns=context_turns,
     )
     print(as_json_text(report.to_dict()) if as_json else report.to_text())
 

@@ -16,6 +16,7 @@ from uncollapse.cli.app import (
     Metrics,
     Run,
     Seed,
+    Vectors,
     app,
     as_json_text,
     load,
@@ -36,6 +37,7 @@ def evaluate(
     ] = None,
     label_column: LabelColumn = None,
     generated: Generated = 10_000,
+    vectors: Vectors = None,
     samples: Annotated[int, typer.Option(help="Importance samples S.")] = 500,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Does not change the figures.")] = 32,
@@ -50,6 +52,7 @@ def evaluate(
         label_column=label_column,
         samples=samples,
         generated=generated,
+        vectors=vectors,
         seed=seed,
         batch_size=batch_size,
     )

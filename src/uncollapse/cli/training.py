@@ -15,6 +15,7 @@ from uncollapse.cli.app import (
     Metrics,
     Seed,
     Set,
+    Vectors,
     app,
     as_json_text,
     names_in,
@@ -69,6 +70,7 @@ def compare(
     label_column: LabelColumn = None,
     samples: Annotated[int, typer.Option(help="Importance samples.")] = 500,
     generated: Generated = 10_000,
+    vectors: Vectors = None,
     entropy_floor: Annotated[
         float | None, typer.Option(help="Known entropy of the language, nats per sentence.")
     ] = None,
@@ -95,6 +97,7 @@ def compare(
             label_column=label_column,
             samples=samples,
             generated=generated,
+            vectors=vectors,
             entropy_floor=entropy_floor,
             device=device,
             say=say,

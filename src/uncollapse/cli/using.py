@@ -97,11 +97,21 @@ def interpolate(
     start: Annotated[str, typer.Argument(help="The first sentence.")],
     end: Annotated[str, typer.Argument(help="The last sentence.")],
     steps: Annotated[int, typer.Option(help="Sentences, ends included.")] = 7,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TURN",
+            help="What was said before, oldest first; can be repeated. Both sentences, and those "
+            "between them, are responses to it.",
+        ),
+    ] = None,
     max_length: MaxLength = 100,
     as_json: Json = False,
 ) -> None:
     """Write the sentences between two sentences."""
-    print_lines(load(run).interpolate(start, end, steps, max_length=max_length), as_json)
+    vae = load(run)
+    found = vae.interpolate(start, end, steps, context=context or None, max_length=max_length)
+    print_lines(found, as_json)
 
 
 @app.command()

@@ -6,8 +6,10 @@ executes code. Each ``kind`` names a class in the table of its axis package.
 
 from __future__ import annotations
 
+from uncollapse.config.adversarial import AdversarialConfig, DiscriminatorConfig
 from uncollapse.config.base import Section
-from uncollapse.config.latents import (
+from uncollapse.config.condition import ConditionConfig, FeatureConfig, PolicyConfig
+from uncollapse.config.divergences import (
     AggregatedKLConfig,
     CriticConfig,
     DispersedConfig,
@@ -15,16 +17,12 @@ from uncollapse.config.latents import (
     DualConfig,
     FreeBitsConfig,
     KLConfig,
-    LatentConfig,
-    MixtureConfig,
     MixtureFloorConfig,
     MMDConfig,
-    PriorConfig,
-    StandardNormalConfig,
     TimestepMeanConfig,
-    UniformCategoricalConfig,
-    UniformSphereConfig,
+    WassersteinConfig,
 )
+from uncollapse.config.latents import LatentConfig
 from uncollapse.config.pieces import (
     DataConfig,
     DecoderConfig,
@@ -44,6 +42,7 @@ from uncollapse.config.posteriors import (
     FamilyPosteriorConfig,
     FlowPosteriorConfig,
     GaussianPosteriorConfig,
+    GeneratorConfig,
     ImplicitPosteriorConfig,
     KnownVariancePosteriorConfig,
     PointPosteriorConfig,
@@ -52,9 +51,20 @@ from uncollapse.config.posteriors import (
     RelaxationConfig,
     VonMisesFisherConfig,
 )
+from uncollapse.config.priors import (
+    ConditionalGaussianConfig,
+    ConditionalImplicitConfig,
+    MixtureConfig,
+    PriorConfig,
+    StandardNormalConfig,
+    UniformCategoricalConfig,
+    UniformSphereConfig,
+)
 from uncollapse.config.recipe import Recipe, check_components, keys_of_kind, parse_recipe
 from uncollapse.config.training import (
+    AdversarialStrategyConfig,
     AggressiveStrategyConfig,
+    BagOfWordsConfig,
     ConstantScheduleConfig,
     CyclicalScheduleConfig,
     JointStrategyConfig,
@@ -67,15 +77,22 @@ from uncollapse.config.training import (
     StrategyConfig,
     SupervisionConfig,
     TrainingConfig,
+    TwoStageStrategyConfig,
 )
 
 __all__ = [
     "DISCRETE",
+    "AdversarialConfig",
+    "AdversarialStrategyConfig",
     "AggregatedKLConfig",
     "AggressiveStrategyConfig",
+    "BagOfWordsConfig",
     "BatchNormConfig",
     "BernoulliPosteriorConfig",
     "CategoricalPosteriorConfig",
+    "ConditionConfig",
+    "ConditionalGaussianConfig",
+    "ConditionalImplicitConfig",
     "ConstantScheduleConfig",
     "CriticConfig",
     "CyclicalScheduleConfig",
@@ -83,14 +100,17 @@ __all__ = [
     "DecoderConfig",
     "DilatedCNNDecoderConfig",
     "DirichletPosteriorConfig",
+    "DiscriminatorConfig",
     "DispersedConfig",
     "DivergenceConfig",
     "DualConfig",
     "EncoderConfig",
     "FamilyPosteriorConfig",
+    "FeatureConfig",
     "FlowPosteriorConfig",
     "FreeBitsConfig",
     "GaussianPosteriorConfig",
+    "GeneratorConfig",
     "ImplicitPosteriorConfig",
     "JointStrategyConfig",
     "KLConfig",
@@ -104,6 +124,7 @@ __all__ = [
     "ObjectiveConfig",
     "PlateauConfig",
     "PointPosteriorConfig",
+    "PolicyConfig",
     "PosteriorConfig",
     "PretrainedStrategyConfig",
     "PriorConfig",
@@ -121,9 +142,11 @@ __all__ = [
     "TrainingConfig",
     "TransformerDecoderConfig",
     "TransformerEncoderConfig",
+    "TwoStageStrategyConfig",
     "UniformCategoricalConfig",
     "UniformSphereConfig",
     "VonMisesFisherConfig",
+    "WassersteinConfig",
     "check_components",
     "keys_of_kind",
     "parse_recipe",

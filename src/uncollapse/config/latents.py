@@ -2,146 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from uncollapse.config.base import NonNegative, Positive, Section, Size
+from uncollapse.config.base import Section, Size
+from uncollapse.config.divergences import (
+    SAMPLES_SUFFICE,
+    DivergenceConfig,
+    KLConfig,
+    MMDConfig,
+)
 from uncollapse.config.posteriors import (
     DISCRETE,
     FAMILIES,
     GaussianPosteriorConfig,
     PosteriorConfig,
 )
-
-
-class StandardNormalConfig(Section):
-    """N(0, I)."""
-
-    kind: Literal["standard-normal"] = "standard-normal"
-
-
-class UniformSphereConfig(Section):
-    """The uniform distribution on the unit sphere."""
-
-    kind: Literal["uniform-sphere"]
-
-
-class UniformCategoricalConfig(Section):
-    """Every code of a discrete latent is as likely."""
-
-    kind: Literal["uniform-categorical"]
-
-
-class MixtureConfig(Section):
-    """``groups`` independent mixtures of ``components`` members of the posterior's family.
-
-    Which component, c, is uniform; a classifier of the sentence, ``hidden`` its activation,
-    is its posterior q(c|x). Parameters of the components are learned.
-    """
-
-    kind: Literal["mixture"]
-    components: Annotated[Size, Field(ge=2)] = 5
-    hidden: Literal["relu", "tanh"] = "relu"
-
-
-PriorConfig = Annotated[
-    StandardNormalConfig | UniformSphereConfig | UniformCategoricalConfig | MixtureConfig,
-    Field(discriminator="kind"),
-]
-
-
-class FreeBitsConfig(Section):
-    """A floor under the divergence: below ``nats`` it exerts no pull.
-
-    ``dimension`` shares ``nats`` out evenly over the dimensions; ``total`` looks at the sum.
-    """
-
-    per: Literal["dimension", "total"]
-    nats: Positive
-
-
-class KLConfig(Section):
-    """KL(q(z|x) ‖ p(z)) of the z that the decoder sees."""
-
-    kind: Literal["kl"] = "kl"
-    floor: FreeBitsConfig | None = None
-
-
-class TimestepMeanConfig(Section):
-    """Mean over the last share of time steps of KL(q(z_t|x_≤t) ‖ p(z)) (TWR-VAE)."""
-
-    kind: Literal["timestep-mean"]
-    last: Annotated[float, Field(gt=0, le=1)] = 1.0
-    floor: FreeBitsConfig | None = None
-
-
-class CriticConfig(Section):
-    """How the network of a divergence learns, before every step of the others."""
-
-    steps: Size = 5
-    learning_rate: Positive = 1e-5
-
-
-class DualConfig(Section):
-    """KL(q ‖ p) in its dual form, sup_ν E_q ν − E_p exp ν + 1, ν a network (iVAE).
-
-    ``of``: the posterior of every sentence (``conditional``) or the aggregate posterior
-    (``aggregate``, iVAE_MI).
-    """
-
-    kind: Literal["dual"]
-    of: Literal["conditional", "aggregate"] = "conditional"
-    hidden_dim: Size = 512
-    critic: CriticConfig = CriticConfig()
-
-
-class MMDConfig(Section):
-    """Maximum mean discrepancy between the aggregate posterior and the prior (WAE).
-
-    ``weight`` is its own, ``kl`` that of every sentence's KL beside it (0 in a WAE), and
-    ``curvature`` that of RNF's regulariser: codes pay for being near one of the ``centers`` of
-    their clusters.
-    """
-
-    kind: Literal["mmd"]
-    kernel: Literal["inverse-multiquadratic", "gaussian"] = "inverse-multiquadratic"
-    weight: Positive = 10.0
-    kl: NonNegative = 0.0
-    curvature: NonNegative = 0.0
-    centers: Size = 20
-
-
-class AggregatedKLConfig(Section):
-    """KL(q̄(c) ‖ p(c)) of the mean q̄ of a batch's posteriors of a discrete latent (DI-VAE)."""
-
-    kind: Literal["aggregated-kl"]
-
-
-class MixtureFloorConfig(Section):
-    """Free bits of a mixture, nats, shared out evenly over the groups: of z and of c."""
-
-    z: Positive
-    component: Positive
-
-
-class DispersedConfig(Section):
-    """KL(q(c|x) ‖ p(c)) + KL(q(z|x) ‖ averaged prior) + (1 − beta) · dispersion (DEM-VAE).
-
-    ``beta`` 0 is the plain mixture. ``mutual_information`` adds L_mi: of c only the KL of the
-    batch's mean posterior is charged.
-    """
-
-    kind: Literal["dispersed"]
-    beta: Annotated[NonNegative, Field(le=1)] = 0.0
-    mutual_information: bool = False
-    floor: MixtureFloorConfig | None = None
-
-
-DivergenceConfig = Annotated[
-    KLConfig | TimestepMeanConfig | DualConfig | MMDConfig | AggregatedKLConfig | DispersedConfig,
-    Field(discriminator="kind"),
-]
+from uncollapse.config.priors import PriorConfig, StandardNormalConfig
 
 
 class LatentConfig(Section):
@@ -153,7 +31,8 @@ class LatentConfig(Section):
 
     groups: Size = 1
     dim: Size = 32  # units of a group
-    readout: Literal["last", "mean", "max", "abs", "every"] = "last"
+    # `every` word, or, given a context, after every of its `turns`: a posterior a step
+    readout: Literal["last", "mean", "max", "abs", "every", "turns"] = "last"
     # how one z is made of a posterior at every step
     combine: Literal["last", "mean", "sum"] = "last"
     posterior: PosteriorConfig = GaussianPosteriorConfig(kind="gaussian")
@@ -163,14 +42,17 @@ class LatentConfig(Section):
     @model_validator(mode="after")
     def _steps(self) -> LatentConfig:
         divergence, posterior = self.divergence.kind, self.posterior.kind
-        if divergence == "timestep-mean" and self.readout != "every":
-            raise ValueError("divergence timestep-mean needs readout: every")
+        stepwise = self.readout in ("every", "turns")
+        if divergence == "timestep-mean" and not stepwise:
+            raise ValueError("divergence timestep-mean needs readout: every or turns")
         if self.combine != "last" and self.readout != "every":
             raise ValueError(f"combine {self.combine} needs readout: every")
         if self.combine != "last" and posterior not in ("gaussian", "point"):
             raise ValueError(f"combine {self.combine} needs a Gaussian posterior")
-        if self.readout == "every" and posterior not in ("gaussian", "point", "von-mises-fisher"):
-            raise ValueError(f"posterior {posterior} is one a sentence, not for readout: every")
+        if stepwise and posterior not in ("gaussian", "point", "von-mises-fisher"):
+            raise ValueError(
+                f"posterior {posterior} is one a sentence, not for readout: {self.readout}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -184,13 +66,57 @@ class LatentConfig(Section):
         if floor is not None and posterior in ("flow", "von-mises-fisher") and prior != "mixture":
             why = "is a constant" if posterior == "von-mises-fisher" else "is known by a draw alone"
             raise ValueError(f"divergence.floor: the KL of a {posterior} posterior {why}")
-        if posterior == "implicit" and divergence not in ("dual", "mmd"):
+        if posterior == "implicit" and divergence not in SAMPLES_SUFFICE:
             raise ValueError(f"posterior implicit has no density for divergence {divergence}")
         if posterior == "point" and divergence == "timestep-mean":
             raise ValueError(f"posterior point has no density for divergence {divergence}")
         charged = self.divergence.kl if isinstance(self.divergence, MMDConfig) else 0
         if posterior in ("implicit", "point") and charged > 0:
             raise ValueError(f"posterior {posterior} has no density for divergence.kl")
+        return self
+
+    @model_validator(mode="after")
+    def _prior_by_samples(self) -> LatentConfig:
+        divergence, posterior, prior = self.divergence.kind, self.posterior.kind, self.prior.kind
+        if prior == "conditional-implicit":
+            if divergence not in SAMPLES_SUFFICE:
+                raise ValueError(f"prior {prior} has no density for divergence {divergence}")
+            if isinstance(self.divergence, MMDConfig) and self.divergence.kl > 0:
+                raise ValueError(f"prior {prior} has no density for divergence.kl")
+            if posterior == "refined":
+                raise ValueError(f"prior {prior} has no density for the descent of {posterior}")
+        if divergence in SAMPLES_SUFFICE and getattr(self.prior, "policy", None) is not None:
+            # a drawn code passes on no gradient
+            raise ValueError(f"prior.policy learns nothing from divergence {divergence}")
+        return self
+
+    @property
+    def has_density(self) -> bool:
+        """Whether posterior and prior have one: without, there is neither a KL nor an ELBO."""
+        return (
+            self.posterior.kind not in ("point", "implicit")
+            and self.prior.kind != "conditional-implicit"
+        )
+
+    @property
+    def conditional(self) -> str | None:
+        """The key by which the latent asks for a context, if it does."""
+        if self.readout == "turns":
+            return "readout turns"
+        if self.prior.kind in ("conditional-gaussian", "conditional-implicit"):
+            return f"prior {self.prior.kind}"
+        return "prior.policy" if self.has_policy else None
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether a context says how probable the prior's values or components are."""
+        return getattr(self.prior, "policy", None) is not None
+
+    @model_validator(mode="after")
+    def _anchored(self) -> LatentConfig:
+        anchored = isinstance(self.divergence, KLConfig) and self.divergence.anchor > 0
+        if anchored and self.prior.kind != "conditional-gaussian":
+            raise ValueError("divergence.anchor needs prior conditional-gaussian")
         return self
 
     @model_validator(mode="after")
@@ -224,6 +150,8 @@ class LatentConfig(Section):
             raise ValueError("the floor of a mixture is that of divergence dispersed")
         if posterior == "von-mises-fisher" and self.groups > 1:
             raise ValueError("a von-mises-fisher latent has one sphere: groups must be 1")
-        if self.readout == "every":
-            raise ValueError("prior mixture needs one posterior a sentence, not readout: every")
+        if self.readout in ("every", "turns"):
+            raise ValueError(
+                f"prior mixture needs one posterior a sentence, not readout: {self.readout}"
+            )
         return self

@@ -19,6 +19,8 @@ class DataConfig(Section):
     unk_token: str = "<unk>"
     text_column: str = "text"
     label_column: str | None = None
+    context_turns: Annotated[int, Field(ge=0)] = 0  # of a dialogue, before each turn; 0: none
+    vectors: str | None = None  # a file of word vectors from which embeddings start
     bucket_pool: Size = 100  # batches per length-sorted pool; 1 = mixed lengths
 
 
@@ -94,6 +96,7 @@ class RecurrentDecoderConfig(DecoderSection):
     # None: z is not in the state
     initial_state: Literal["tanh", "linear", "hidden"] | None = "tanh"
     skip: bool = False  # z beside every input and beside every state that predicts
+    attention: bool = False  # over the turns of the context, by every state that predicts
 
     @property
     def z_beside_words(self) -> bool:

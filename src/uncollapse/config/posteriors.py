@@ -60,16 +60,30 @@ class FlowPosteriorConfig(Section):
     length: Size = 3
 
 
+class GeneratorConfig(Section):
+    """Two networks of two hidden layers: what the noise is like, and what is made of it."""
+
+    hidden_dim: Annotated[Size, Field(ge=2)] = 200
+
+
 class ImplicitPosteriorConfig(Section):
     """z = W·[features; ε] + b, ε ~ N(0, I): samples without a density of their own (iVAE).
 
     ``hidden_dim`` puts one hidden layer between the two; without it z is Gaussian in fact,
-    with the same covariance for every sentence, as in the official code.
+    with the same covariance for every sentence, as in the official code. With a ``generator``
+    z = G(ε), ε ~ N(μ(features), diag σ²(features)) instead (DialogWAE).
     """
 
     kind: Literal["implicit"]
     noise_dim: Size | None = None  # None: as many as z has
     hidden_dim: Size | None = None
+    generator: GeneratorConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_network(self) -> ImplicitPosteriorConfig:
+        if self.hidden_dim is not None and self.generator is not None:
+            raise ValueError("hidden_dim is not for a posterior with a generator")
+        return self
 
 
 class RefinedPosteriorConfig(Section):

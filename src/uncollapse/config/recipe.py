@@ -8,9 +8,17 @@ from typing import Any, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from uncollapse.config.adversarial import DiscriminatorConfig
 from uncollapse.config.base import Section
-from uncollapse.config.latents import DualConfig, LatentConfig, MixtureConfig
-from uncollapse.config.pieces import DataConfig, DecoderConfig, EncoderConfig
+from uncollapse.config.condition import ConditionConfig
+from uncollapse.config.latents import LatentConfig
+from uncollapse.config.pieces import (
+    DataConfig,
+    DecoderConfig,
+    EncoderConfig,
+    RecurrentEncoderConfig,
+)
+from uncollapse.config.priors import MixtureConfig
 from uncollapse.config.training import (
     JointStrategyConfig,
     ObjectiveConfig,
@@ -43,8 +51,10 @@ class Recipe(Section):
     published: dict[str, dict[str, float]] = Field(default_factory=dict)
     data: DataConfig = DataConfig()
     encoder: EncoderConfig | None = None
+    condition: ConditionConfig | None = None
     latents: dict[str, LatentConfig] = Field(default_factory=dict)
     decoder: DecoderConfig
+    discriminator: DiscriminatorConfig | None = None
     objective: ObjectiveConfig = ObjectiveConfig()
     strategy: StrategyConfig = JointStrategyConfig()
     training: TrainingConfig = TrainingConfig()
@@ -80,6 +90,26 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _condition_has_its_context(self) -> Recipe:
+        if self.condition is None:
+            if self.data.context_turns:
+                raise ValueError("data.context_turns: nothing reads a context without condition")
+            asking = {n: part.conditional for n, part in self.latents.items() if part.conditional}
+            for name, key in asking.items():
+                raise ValueError(f"{key} of latent {name} needs a condition")
+            if getattr(self.decoder, "attention", False):
+                raise ValueError("decoder.attention needs a condition")
+            return self
+        if not self.data.context_turns:
+            raise ValueError("a condition needs turns to read: set data.context_turns")
+        if self.condition.encoder is None and self.encoder is None:
+            raise ValueError("condition.encoder is missing, and there is no other encoder")
+        for name, latent in self.latents.items():
+            if latent.readout == "turns" and not self.condition.posterior:
+                raise ValueError(f"readout turns of latent {name} needs condition.posterior")
+        return self
+
+    @model_validator(mode="after")
     def _strategy_has_its_latents(self) -> Recipe:
         strategy = self.strategy
         if strategy.needs_latent and not self.latents:
@@ -93,9 +123,62 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _codes_of_dialogues(self) -> Recipe:
+        """What the policy, attribute forcing and training in two stages rest on."""
+        has_policy = any(latent.has_policy for latent in self.latents.values())
+        for key in ("policy", "attribute_forcing"):
+            if getattr(self.objective, key) and not has_policy:
+                raise ValueError(f"objective.{key} needs a latent with prior.policy")
+        if self.objective.attribute_forcing and not isinstance(
+            self.encoder, RecurrentEncoderConfig
+        ):
+            raise ValueError("objective.attribute_forcing needs a recurrent encoder")
+        if self.strategy.kind != "two-stage":
+            return self
+        if self.condition is None or self.condition.posterior:
+            raise ValueError("strategy two-stage needs a condition with posterior: false")
+        for name, latent in self.latents.items():
+            if latent.posterior.kind == "refined" or latent.prior.kind == "conditional-gaussian":
+                part = "posterior" if latent.posterior.kind == "refined" else "prior"
+                raise ValueError(
+                    f"strategy two-stage cannot have {part} {getattr(latent, part).kind} "
+                    f"of latent {name}, which its second stage would not train"
+                )
+        if has_policy and not self.objective.policy:
+            raise ValueError("strategy two-stage does not train prior.policy: set objective.policy")
+        return self
+
+    @model_validator(mode="after")
+    def _adversaries(self) -> Recipe:
+        adversarial = self.objective.adversarial
+        parts = {
+            "discriminator": self.discriminator is not None,
+            "objective.adversarial": adversarial is not None,
+            "strategy adversarial": self.strategy.kind == "adversarial",
+        }
+        if adversarial is None or not all(parts.values()):
+            for name, there in parts.items():
+                if any(parts.values()) and not there:
+                    asking = next(other for other, given in parts.items() if given)
+                    raise ValueError(f"{asking} needs {name}")
+            return self
+        if self.data.max_length is None or self.data.max_length > adversarial.max_length:
+            raise ValueError(
+                "data.max_length must be at most objective.adversarial.max_length: "
+                "by its length alone, a longer response would be a real one"
+            )
+        for name, latent in self.latents.items():
+            if getattr(latent.divergence, "critic", None) is not None:
+                raise ValueError(
+                    f"divergence {latent.divergence.kind} of latent {name} has a critic: "
+                    "it cannot learn beside a discriminator"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _one_critic(self) -> Recipe:
-        divergences = [latent.divergence for latent in self.latents.values()]
-        critics = [part.critic for part in divergences if isinstance(part, DualConfig)]
+        found = [getattr(part.divergence, "critic", None) for part in self.latents.values()]
+        critics = [critic for critic in found if critic is not None]
         if any(critic != critics[0] for critic in critics):
             raise ValueError("latents: all critics must have the same settings")
         return self
@@ -108,6 +191,13 @@ class Recipe(Section):
                 "training.select_on elbo needs posteriors with a density; "
                 "use objective or reconstruction"
             )
+        if self.training.select_on == "elbo":
+            for name, latent in self.latents.items():
+                if not latent.has_density:
+                    raise ValueError(
+                        f"training.select_on elbo: prior {latent.prior.kind} of latent {name} has "
+                        "no density; use objective or reconstruction"
+                    )
         return self
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from uncollapse.config.adversarial import AdversarialConfig
 from uncollapse.config.base import NonNegative, Positive, Section, Size
 
 # --- objective ----------------------------------------------------------------------------
@@ -62,12 +63,28 @@ class SupervisionConfig(Section):
     weight: Positive = 1.0
 
 
+class BagOfWordsConfig(Section):
+    """−Σ_t log p(w_t|z, context) of a network that knows no order, added to the loss."""
+
+    weight: Positive = 1.0
+    hidden_dim: Size = 400
+
+
 class ObjectiveConfig(Section):
-    """How the divergence is weighed over the course of training, and what labels add."""
+    """How the divergence is weighed over the course of training, and what is added.
+
+    ``supervision`` by labels, the ``bag_of_words`` loss, and the weights of two losses of codes c
+    in dialogues: ``policy``, −log p(c|context) of the most probable code of the response, and
+    ``attribute_forcing``, by which the response that the decoder expects must have this code too.
+    """
 
     weight: ScheduleConfig = ConstantScheduleConfig()
     samples: Size = 1  # of z a sentence, over which training averages the reconstruction
     supervision: tuple[SupervisionConfig, ...] = ()
+    bag_of_words: BagOfWordsConfig | None = None
+    policy: NonNegative = 0.0
+    attribute_forcing: NonNegative = 0.0
+    adversarial: AdversarialConfig | None = None
 
     @model_validator(mode="after")
     def _each_once(self) -> ObjectiveConfig:
@@ -141,8 +158,44 @@ class PretrainedStrategyConfig(Section):
         return self.then.needs_density
 
 
+class AdversarialStrategyConfig(Section):
+    """First by maximum likelihood alone; then a discriminator learns, and rewards too.
+
+    ``epochs``, ``learning_rate`` (None: that of ``training``) and ``plateau`` are those of the
+    first stage.
+    """
+
+    needs_latent: ClassVar[bool] = False
+    needs_density: ClassVar[bool] = False
+
+    kind: Literal["adversarial"]
+    epochs: Size = 60
+    learning_rate: Positive | None = None
+    plateau: PlateauConfig | None = PlateauConfig()
+
+
+class TwoStageStrategyConfig(Section):
+    """First a VAE of responses alone; then its inference is frozen, and a dialogue model learns.
+
+    ``epochs``, ``learning_rate`` (None: that of ``training``) and ``plateau`` are those of the
+    first stage, which is told of no context. In the second no divergence is charged.
+    """
+
+    needs_latent: ClassVar[bool] = True
+    needs_density: ClassVar[bool] = False
+
+    kind: Literal["two-stage"]
+    epochs: Size = 20
+    learning_rate: Positive | None = None
+    plateau: PlateauConfig | None = None
+
+
 StrategyConfig = Annotated[
-    JointStrategyConfig | AggressiveStrategyConfig | PretrainedStrategyConfig,
+    JointStrategyConfig
+    | AggressiveStrategyConfig
+    | PretrainedStrategyConfig
+    | TwoStageStrategyConfig
+    | AdversarialStrategyConfig,
     Field(discriminator="kind"),
 ]
 
@@ -159,7 +212,7 @@ class TrainingConfig(Section):
     epsilon: Positive = 1e-8
     clip_norm: Positive | None = 5.0
     precision: Literal["f32", "bf16"] = "bf16"
-    select_on: Literal["elbo", "objective", "reconstruction"] = "elbo"
+    select_on: Literal["elbo", "objective", "reconstruction", "last"] = "elbo"
     plateau: PlateauConfig | None = PlateauConfig()
     checkpoint_every_minutes: Positive = 10.0
     tensorboard: bool = False  # the history also for TensorBoard; needs the extra
@@ -173,3 +226,9 @@ class TrainingConfig(Section):
         if twice is not None:
             raise ValueError(f"{twice} is there twice")
         return tuple(sorted(snapshots))
+
+    @model_validator(mode="after")
+    def _last_is_best(self) -> TrainingConfig:
+        if self.select_on == "last" and self.plateau is not None:
+            raise ValueError("select_on last needs plateau: null; the newest epoch is the best")
+        return self

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uncollapse.data.contexts import ContextBatch, padded
 from uncollapse.data.corpus import Corpus
-from uncollapse.data.tokenizer import BOS, EOS, PAD
 from uncollapse.errors import UserError
 
 
@@ -30,6 +30,8 @@ class Batch:
         By column of labels, the class of each sentence, -1 where missing; empty without labels.
     total : int
         Sentences of this batch over all processes.
+    context : ContextBatch or None
+        The turns before each sentence; None: there are none before any.
     """
 
     tokens: Tensor
@@ -37,6 +39,7 @@ class Batch:
     index: Tensor
     labels: dict[str, Tensor]
     total: int
+    context: ContextBatch | None = None
 
     @property
     def size(self) -> int:
@@ -66,7 +69,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return self._map(lambda part: part.to(device))
+        context = self.context.to(device) if self.context is not None else None
+        return self._map(lambda part: part.to(device), context)
 
     def repeat(self, times: int) -> Batch:
         """The whole batch so many times, one after the other; row b is row b + k·B again.
@@ -74,12 +78,13 @@ class Batch:
         For several posterior samples of each sentence. ``total`` counts sentences, not rows, and
         stays.
         """
-        return self._map(lambda part: part.repeat(times, *[1] * (part.dim() - 1)))
+        context = self.context.repeat(times) if self.context is not None else None
+        return self._map(lambda part: part.repeat(times, *[1] * (part.dim() - 1)), context)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def _map(self, change: Callable[[Tensor], Tensor], context: ContextBatch | None) -> Batch:
         labels = {column: change(ids) for column, ids in self.labels.items()}
         tokens, lengths, index = map(change, (self.tokens, self.lengths, self.index))
-        return Batch(tokens, lengths, index, labels, self.total)
+        return Batch(tokens, lengths, index, labels, self.total, context)
 
 
 class BucketedBatches:
@@ -252,21 +257,13 @@ def _lengths(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
 
 
 def _assemble(corpus: Corpus, rows: np.ndarray, total: int) -> Batch:
-    """Gather the rows into one padded array, without a loop over sentences."""
-    starts = corpus.offsets[rows]
-    lengths = corpus.offsets[rows + 1] - starts  # (B,) words
-    steps = np.arange(lengths.max())
-    word = steps < lengths[:, None]  # (B, T-2)
-    places = np.minimum(starts[:, None] + steps, len(corpus.tokens) - 1)
-    tokens = np.full((len(rows), len(steps) + 2), PAD, np.int64)  # (B, T)
-    tokens[:, 0] = BOS
-    tokens[:, 1:-1] = np.where(word, corpus.tokens[places], PAD)
-    tokens[np.arange(len(rows)), lengths + 1] = EOS
+    tokens, lengths = padded(corpus.tokens, corpus.offsets, rows)
     labels = {name: column.ids[rows] for name, column in corpus.columns.items()}
     return Batch(
         tokens=torch.from_numpy(tokens),
-        lengths=torch.from_numpy(lengths + 2),
+        lengths=torch.from_numpy(lengths),
         index=torch.from_numpy(np.array(rows, np.int64)),
         labels={name: torch.from_numpy(ids.astype(np.int64)) for name, ids in labels.items()},
         total=total,
+        context=corpus.contexts.batch(rows) if corpus.contexts is not None else None,
     )

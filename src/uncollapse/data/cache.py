@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from uncollapse.data.encoding import CorpusReport, Encoder, LabelColumn
+from uncollapse.data.encoding import CHUNK, CorpusReport, Encoded, Encoder, LabelColumn
+from uncollapse.data.places import Turns
 from uncollapse.data.sources import Rows
 from uncollapse.errors import RunError
 
-Encoded = tuple[np.ndarray, np.ndarray, dict[str, LabelColumn], CorpusReport]
-
-_FORMAT = 2  # raise it when what is on disk changes: old entries are then built anew
+_FORMAT = 3  # raise it when what is on disk changes: old entries are then built anew
+_TURNS = {"turn": "<i4", "speaker": "<i4", "response": "u1"}  # of dialogues alone
 
 
 def default_cache() -> Path:
@@ -42,11 +42,6 @@ def encoded_once(rows: Rows, encoder: Encoder, key: Sequence[Any], cache: Path |
         Everything beside the content of the source that the result depends on, as JSON.
     cache : Path or None
         None: `default_cache`.
-
-    Returns
-    -------
-    tokens, offsets, columns, report
-        Those of a `Corpus`.
 
     Raises
     ------
@@ -86,7 +81,7 @@ def _write(folder: Path, encoder: Encoder, rows: Rows) -> None:
         end = np.zeros(1, np.int64)
         offsets.write(end.tobytes())
         dtype = np.dtype("<u2")
-        for ids, lengths in encoder.encode(rows):
+        for ids, lengths in encoder.encode(rows.chunks(CHUNK)):
             dtype = ids.dtype
             tokens.write(ids.tobytes())
             ends = end + np.cumsum(lengths, dtype="<i8")
@@ -99,9 +94,12 @@ def _write(folder: Path, encoder: Encoder, rows: Rows) -> None:
     columns = encoder.columns()
     for number, column in enumerate(columns.values()):  # their names may be no file names
         dtypes[f"labels-{number}"] = "<i4"
-        with (folder / f"labels-{number}.bin").open("wb") as file:
-            file.write(column.ids.astype("<i4").tobytes())
-            _sync(file)
+        _write_array(folder / f"labels-{number}.bin", column.ids.astype("<i4"))
+    turns = encoder.turns()
+    if turns is not None:  # lone sentences have nothing to keep
+        for name, dtype in _TURNS.items():
+            dtypes[name] = dtype
+            _write_array(folder / f"{name}.bin", getattr(turns, name).astype(dtype))
     arrays = {
         name: {"dtype": dtype, **_measure(folder / f"{name}.bin")} for name, dtype in dtypes.items()
     }
@@ -109,6 +107,12 @@ def _write(folder: Path, encoder: Encoder, rows: Rows) -> None:
     manifest = {"arrays": arrays, "columns": classes, "report": asdict(encoder.report)}
     with (folder / "manifest.json").open("wb") as file:
         file.write(json.dumps(manifest).encode())
+        _sync(file)
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+    with path.open("wb") as file:
+        file.write(values.tobytes())
         _sync(file)
 
 
@@ -159,7 +163,8 @@ def _open(entry: Path) -> Encoded | None:
             name: LabelColumn(arrays[f"labels-{number}"], names)
             for number, (name, names) in enumerate(manifest["columns"])
         }
-        return arrays["tokens"], arrays["offsets"], columns, report
+        turns = Turns(*(arrays[name] for name in _TURNS)) if "turn" in arrays else None
+        return Encoded(arrays["tokens"], arrays["offsets"], columns, turns, report)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

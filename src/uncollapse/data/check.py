@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uncollapse.data.dialogue_check import DialogueCounts, DialogueReport
+from uncollapse.data.rows import Row
 from uncollapse.data.sources import Rows, read_rows
 from uncollapse.data.tokenizer import UNK, Kind, Tokenizer
 from uncollapse.errors import UserError
@@ -49,6 +52,8 @@ class CheckReport:
     labels : dict
         Sentences of each class; empty without a label column.
     missing_labels : int
+    dialogues : DialogueReport or None
+        What the dialogues are like; None for lone sentences.
     """
 
     source: str
@@ -69,10 +74,11 @@ class CheckReport:
     shared: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     missing_labels: int = 0
+    dialogues: DialogueReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def to_text(self) -> str:
         """A table for a person, one fact a line."""
@@ -88,6 +94,8 @@ class CheckReport:
             ("too long", _with_lines(self.too_long, self.too_long_lines)),
             ("duplicates", f"{self.duplicates:,}"),
         ]
+        if self.dialogues is not None:
+            facts += self.dialogues.facts()
         facts += [
             (f"also in {Path(path).name}", f"{count:,}") for path, count in self.shared.items()
         ]
@@ -109,6 +117,7 @@ def check(
     vocabulary_size: int | None = None,
     min_count: int = 1,
     unk_token: str = "<unk>",
+    context_turns: int | None = None,
 ) -> CheckReport:
     """Read a source and report what it holds. Streams; memory: 16 bytes a sentence.
 
@@ -126,6 +135,8 @@ def check(
         Other splits; count the sentences that they share with this one.
     train : source or None
         Learn the vocabulary from it. None: from `source` itself.
+    context_turns : int or None
+        Count the sentences of dialogues that have more turns before them.
 
     Raises
     ------
@@ -134,8 +145,10 @@ def check(
     """
     if max_length is not None and max_length < 1:
         raise UserError(f"max_length must be at least 1, not {max_length}")
+    if context_turns is not None and context_turns < 0:
+        raise UserError(f"context_turns must not be negative, but is {context_turns}")
     learnt_from = source if train is None else train
-    texts = (text for text, _ in read_rows(learnt_from, text_column))
+    texts = (row.text for row in read_rows(learnt_from, text_column))
     tokenizer = Tokenizer.train(texts, tokenizer_kind, vocabulary_size, min_count, unk_token)
     rows = Rows(source, text_column, [] if label_column is None else [label_column])
     report = CheckReport(rows.source, rows.format, len(tokenizer), str(learnt_from))
@@ -144,9 +157,13 @@ def check(
     hashes: list[np.ndarray] = []
     labels: Counter[str] = Counter()
     unknown = 0
-    for lines, texts, names in _chunks(rows):
+    dialogues = DialogueCounts()
+    for lines, found in _chunks(rows):
+        texts = [row.text for row in found]
         ids, lengths = tokenizer.encode_flat(texts)
         empty = lengths == 0
+        if rows.dialogues:
+            dialogues.add(found, ~empty)
         report.empty += _note(lines[empty], report.empty_lines)
         if max_length is not None:
             report.too_long += _note(lines[lengths > max_length], report.too_long_lines)
@@ -154,9 +171,14 @@ def check(
         unknown += int(np.count_nonzero(ids == UNK))
         histogram = _add(histogram, np.bincount(lengths[~empty]))
         hashes.append(_hashes(texts)[~empty])
-        kept = [name for name, dropped in zip(names, empty, strict=True) if not dropped]
-        labels.update(name for name in kept if name is not None)
-        report.missing_labels += kept.count(None) if rows.label_columns else 0
+        if rows.label_columns:
+            kept = [
+                row.labels[0]
+                for row, dropped in zip(found, empty, strict=True)
+                if row.response and not dropped
+            ]
+            labels.update(name for name in kept if name is not None)
+            report.missing_labels += kept.count(None)
     report.columns = rows.columns
     report.sentences = int(histogram.sum())
     if not report.sentences:
@@ -165,6 +187,7 @@ def check(
     report.distinct_tokens = int(seen.sum())
     report.unknown_rate = unknown / report.tokens
     report.length = _quantiles(histogram)
+    report.dialogues = dialogues.report(context_turns) if rows.dialogues else None
     report.labels = dict(sorted(labels.items()))
     distinct, repeats = np.unique(np.concatenate(hashes), return_counts=True)
     report.duplicates = int((repeats - 1).sum())
@@ -174,20 +197,11 @@ def check(
     return report
 
 
-def _chunks(rows: Rows) -> Iterator[tuple[np.ndarray, list[str], list[str | None]]]:
-    """Line numbers, texts and first labels, some thousand rows at a time."""
-    lines: list[int] = []
-    texts: list[str] = []
-    names: list[str | None] = []
-    for text, labels in rows:
-        lines.append(rows.line)
-        texts.append(text)
-        names.append(labels[0] if labels else None)
-        if len(texts) == _CHUNK:
-            yield np.array(lines), texts, names
-            lines, texts, names = [], [], []
-    if texts:
-        yield np.array(lines), texts, names
+def _chunks(rows: Rows) -> Iterator[tuple[np.ndarray, list[Row]]]:
+    """Line numbers and rows, some thousand at a time."""
+    numbered = ((rows.line, row) for row in rows)
+    while chunk := list(islice(numbered, _CHUNK)):
+        yield np.array([line for line, _ in chunk]), [row for _, row in chunk]
 
 
 def _hashes(texts: list[str]) -> np.ndarray:
@@ -197,7 +211,9 @@ def _hashes(texts: list[str]) -> np.ndarray:
 
 
 def _distinct_hashes(rows: Rows) -> np.ndarray:
-    return np.unique(np.concatenate([_hashes(texts) for _, texts, _ in _chunks(rows)]))
+    return np.unique(
+        np.concatenate([_hashes([row.text for row in found]) for _, found in _chunks(rows)])
+    )
 
 
 def _note(lines: np.ndarray, noted: list[int]) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from uncollapse.data.cache import encoded_once
-from uncollapse.data.encoding import CorpusReport, Encoder, LabelColumn
-from uncollapse.data.records import IN_MEMORY, label_name
+from uncollapse.data.contexts import Contexts
+from uncollapse.data.encoding import CHUNK, CorpusReport, Encoded, Encoder, LabelColumn
+from uncollapse.data.places import Turns
+from uncollapse.data.records import IN_MEMORY, Records
+from uncollapse.data.rows import Chunk, label_name
 from uncollapse.data.sources import Rows
 from uncollapse.data.tokenizer import UNK, Tokenizer
 from uncollapse.errors import UserError
@@ -32,6 +35,10 @@ class Corpus:
     columns : dict of str to LabelColumn
         The labels by column, in the order in which they were asked for.
     report : CorpusReport
+    contexts : Contexts or None
+        What was said before each sentence; None: lone sentences.
+    dialogue : (N,) int32 or None
+        Which dialogue each sentence is from; None: they are from none.
     """
 
     def __init__(
@@ -40,11 +47,15 @@ class Corpus:
         offsets: np.ndarray,
         columns: Mapping[str, LabelColumn],
         report: CorpusReport,
+        contexts: Contexts | None = None,
+        dialogue: np.ndarray | None = None,
     ) -> None:
         self.tokens = tokens
         self.offsets = offsets
         self.columns = dict(columns)
         self.report = report
+        self.contexts = contexts
+        self.dialogue = dialogue
 
     @classmethod
     def build(
@@ -56,6 +67,7 @@ class Corpus:
         label_columns: Mapping[str, list[str] | None] | None = None,
         max_length: int | None = None,
         cache: Path | None = None,
+        context_turns: int = 0,
     ) -> Corpus:
         """Encode a source in one streaming pass, or open what an earlier call has encoded.
 
@@ -74,6 +86,8 @@ class Corpus:
             Longer sentences keep their first `max_length` tokens.
         cache : Path or None
             None: environment variable ``UNCOLLAPSE_CACHE``, or else ``~/.cache/uncollapse``.
+        context_turns : int
+            Turns of a dialogue before each sentence that are its context; 0: lone sentences.
 
         Raises
         ------
@@ -86,7 +100,7 @@ class Corpus:
         rows = Rows(source, text_column, list(label_columns))
         encoder = Encoder(rows.source, tokenizer, label_columns, max_length)
         key = (tokenizer.fingerprint, text_column, max_length, list(label_columns.items()))
-        return cls(*encoded_once(rows, encoder, key, cache))
+        return cls._of(encoded_once(rows, encoder, key, cache), context_turns)
 
     @classmethod
     def from_texts(
@@ -98,6 +112,7 @@ class Corpus:
         classes: Mapping[str, list[str]] | None = None,
         max_length: int | None = None,
         source: str = IN_MEMORY,
+        context_turns: int = 0,
     ) -> Corpus:
         """Encode texts in memory; errors as for :meth:`build`.
 
@@ -112,21 +127,75 @@ class Corpus:
         max_length : int or None
         source : str
             What an error calls the texts.
+        context_turns : int
+            Whether sentences have contexts, if only empty ones: none has a text before it.
         """
         labels = labels or {}
         for column, values in labels.items():
             if len(values) != len(texts):
                 raise UserError(f"{len(texts)} texts, but {len(values)} labels {column!r}")
         known = {column: (classes or {}).get(column) for column in labels}
-        encoder = Encoder(source, tokenizer, known, max_length)
         names = [map(label_name, values) for values in labels.values()]
-        rows = zip(texts, zip(*names, strict=True) if names else [()] * len(texts), strict=True)
+        rows = list(zip(*names, strict=True)) if names else [()] * len(texts)
+        starts = range(0, len(texts), CHUNK)
+        chunks = (Chunk(texts[i : i + CHUNK], rows[i : i + CHUNK]) for i in starts)
+        return cls._encode(chunks, Encoder(source, tokenizer, known, max_length), context_turns)
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Records,
+        tokenizer: Tokenizer,
+        *,
+        classes: Mapping[str, list[str]] | None = None,
+        max_length: int | None = None,
+        context_turns: int = 0,
+    ) -> Corpus:
+        """Encode records in memory, with the label columns that they read; else as `build`."""
+        known = {column: (classes or {}).get(column) for column in records.label_columns}
+        encoder = Encoder(records.source, tokenizer, known, max_length)
+        return cls._encode(records.chunks(CHUNK), encoder, context_turns)
+
+    @classmethod
+    def _encode(cls, rows: Iterable[Chunk], encoder: Encoder, context_turns: int) -> Corpus:
         chunks = list(encoder.encode(rows))
         encoder.require_sentences()
         tokens = np.concatenate([tokens for tokens, _ in chunks])
         offsets = np.zeros(encoder.report.sentences + 1, np.int64)
         np.cumsum(np.concatenate([lengths for _, lengths in chunks]), out=offsets[1:])
-        return cls(tokens, offsets, encoder.columns(), encoder.report)
+        columns = encoder.columns()
+        encoded = Encoded(tokens, offsets, columns, encoder.turns(), encoder.report)
+        return cls._of(encoded, context_turns)
+
+    @classmethod
+    def _of(cls, encoded: Encoded, context_turns: int) -> Corpus:
+        """The utterances that respond, with the turns before them if these are wanted."""
+        if context_turns < 0:
+            raise UserError(f"context_turns must not be negative, but is {context_turns}")
+        corpus = cls(encoded.tokens, encoded.offsets, encoded.columns, encoded.report)
+        turns = encoded.turns
+        if turns is None:  # lone sentences: each has an empty context
+            if context_turns:
+                alone = Turns.alone(len(corpus))
+                corpus.contexts = Contexts.of(corpus.tokens, corpus.offsets, alone, context_turns)
+            return corpus
+        responses = np.flatnonzero(turns.response)
+        if len(responses) < len(corpus):
+            corpus = corpus.select(responses)
+        corpus.dialogue = turns.dialogue[responses]
+        dialogues = len(np.unique(corpus.dialogue))
+        corpus.report = replace(corpus.report, dialogues=dialogues)
+        if context_turns:
+            before = turns.turn[responses]
+            contexts = Contexts.of(encoded.tokens, encoded.offsets, turns, context_turns)
+            corpus.contexts = contexts
+            corpus.report = replace(
+                corpus.report,
+                context_turns=int(contexts.turns.sum()),
+                longest_context=int(before.max()),
+                cut_contexts=int(np.count_nonzero(before > context_turns)),
+            )
+        return corpus
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -163,7 +232,7 @@ class Corpus:
     def select(self, rows: np.ndarray) -> Corpus:
         """The sentences of the given rows, in their order, copied into memory.
 
-        The report counts the selection; ``empty`` and ``cut`` stay those of the whole.
+        The report counts the selection; what was dropped or cut stays that of the whole.
         """
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         offsets = np.zeros(len(rows) + 1, np.int64)
@@ -175,38 +244,53 @@ class Corpus:
     def hold_out(self, share: float, most: int) -> tuple[Corpus, Corpus]:
         """Split at random into the larger rest and a held-out part; always the same split.
 
+        Dialogues are held out whole, so that no context of the rest has a held-out sentence.
+
         Parameters
         ----------
         share : float
-            Of the sentences to hold out; at least one sentence is.
+            Of the sentences to hold out; at least one sentence, or dialogue, is.
         most : int
-            Sentences to hold out at most.
+            Sentences to hold out at most, but for a single dialogue that has more.
 
         Raises
         ------
         UserError
-            For fewer than two sentences.
+            For fewer than two sentences, or dialogues.
         """
-        if len(self) < 2:
-            raise UserError("one sentence cannot be split into training and validation")
+        groups = np.arange(len(self))
+        if self.dialogue is not None:
+            groups = np.unique(self.dialogue, return_inverse=True)[1]
+        sizes = np.bincount(groups)
+        if len(sizes) < 2:
+            what = "sentence" if self.dialogue is None else "dialogue"
+            raise UserError(f"one {what} cannot be split into training and validation")
         size = min(most, max(1, round(share * len(self))))
-        order = np.random.default_rng(0).permutation(len(self))
-        return self.select(np.sort(order[size:])), self.select(np.sort(order[:size]))
+        order = np.random.default_rng(0).permutation(len(sizes))
+        fitting = np.searchsorted(np.cumsum(sizes[order]), size, side="right")
+        chosen = np.zeros(len(sizes), bool)
+        chosen[order[: min(max(fitting, 1), len(sizes) - 1)]] = True
+        held_out = chosen[groups]
+        return self.select(np.flatnonzero(~held_out)), self.select(np.flatnonzero(held_out))
 
     def head(self, n: int) -> Corpus:
         """The first n sentences (all, if there are fewer), without a copy.
 
-        Its report counts its own sentences; ``empty`` and ``cut`` stay those of the whole.
+        Its report counts its own sentences; what was dropped or cut stays that of the whole.
         """
         n = min(n, len(self))
         return self._with(self.tokens[: self.offsets[n]], self.offsets[: n + 1], slice(n))
 
     def _with(self, tokens: np.ndarray, offsets: np.ndarray, rows: np.ndarray | slice) -> Corpus:
+        contexts = None if self.contexts is None else self.contexts[rows]
+        dialogue = None if self.dialogue is None else self.dialogue[rows]
         report = replace(
             self.report,
             sentences=len(offsets) - 1,
             tokens=len(tokens),
             unknown=int(np.count_nonzero(tokens == UNK)),
+            dialogues=0 if dialogue is None else len(np.unique(dialogue)),
+            context_turns=0 if contexts is None else int(contexts.turns.sum()),
         )
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Corpus(tokens, offsets, columns, report)
+        return Corpus(tokens, offsets, columns, report, contexts, dialogue)

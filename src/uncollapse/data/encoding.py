@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from uncollapse.data.records import Row
+from uncollapse.data.places import Places, Turns
+from uncollapse.data.rows import Chunk
 from uncollapse.data.tokenizer import UNK, Tokenizer
 from uncollapse.errors import UserError, unknown_name
 
-_CHUNK = 8192  # sentences encoded at once: large enough for speed, small enough for memory
+CHUNK = 8192  # sentences encoded at once: large enough for speed, small enough for memory
 
 
 @dataclass
@@ -29,6 +29,14 @@ class CorpusReport:
         Sentences longer than ``max_length``; their ends are cut off.
     unknown : int
         Tokens that are the unknown word.
+    dialogues : int
+        Dialogues that the sentences are from; 0 where they are from none.
+    context_turns : int
+        Turns before a sentence that are its context, over all sentences.
+    longest_context : int
+        Most turns that are before a sentence, whether they are context or too long ago.
+    cut_contexts : int
+        Sentences with more turns before them than are context.
     """
 
     sentences: int = 0
@@ -36,11 +44,19 @@ class CorpusReport:
     empty: int = 0
     cut: int = 0
     unknown: int = 0
+    dialogues: int = 0
+    context_turns: int = 0
+    longest_context: int = 0
+    cut_contexts: int = 0
 
     def summary(self) -> str:
         """One line for a person; leaves out what did not happen."""
         share = 100 * self.unknown / max(self.tokens, 1)
         parts = [f"{self.sentences:,} sentences, {self.tokens:,} tokens ({share:.2f} % unknown)"]
+        parts += [f"{self.dialogues:,} dialogues"] if self.dialogues else []
+        if self.context_turns:
+            mean = self.context_turns / self.sentences
+            parts += [f"{mean:.2f} turns of context on average"]
         parts += [f"{self.empty:,} empty rows dropped"] if self.empty else []
         parts += [f"{self.cut:,} sentences cut to the maximum length"] if self.cut else []
         return "; ".join(parts)
@@ -75,6 +91,25 @@ class LabelColumn:
         return f"{counts}, {len(self.names):,} class{'' if len(self.names) == 1 else 'es'}"
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Utterances as token ids, and all that is known of them.
+
+    Attributes
+    ----------
+    tokens, offsets, columns, report
+        Those of a `Corpus` of all utterances.
+    turns : Turns or None
+        Where they stand in their dialogues; None: they are lone sentences.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    columns: dict[str, LabelColumn]
+    turns: Turns | None
+    report: CorpusReport
+
+
 class _Numbers(dict[str | None, int]):
     """Class name to number; numbers new names as they come unless the names are given."""
 
@@ -103,6 +138,17 @@ class _Numbers(dict[str | None, int]):
         # Numbers were given as the names came; -1 picks the last entry, which stays -1.
         renumber = np.array([*(place[name] for name in by_number), -1], np.int32)
         return LabelColumn(renumber[ids], names)
+
+
+def cut(
+    tokens: np.ndarray, lengths: np.ndarray, limit: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leave the first `limit` tokens of each sentence; all of them for None."""
+    if limit is None or not np.any(lengths > limit):
+        return tokens, lengths
+    starts = np.cumsum(lengths) - lengths
+    place = np.arange(len(tokens)) - np.repeat(starts, lengths)  # of a token in its sentence
+    return tokens[place < limit], np.minimum(lengths, limit)
 
 
 class Encoder:
@@ -134,50 +180,48 @@ class Encoder:
         self._dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
         self._numbers = {name: _Numbers(name, known) for name, known in label_columns.items()}
         self._label_chunks: dict[str, list[np.ndarray]] = {name: [] for name in label_columns}
+        self._places = Places()
 
-    def encode(self, rows: Iterable[Row]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def encode(self, chunks: Iterable[Chunk]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (tokens, lengths) of every chunk of rows; sentences without a word are gone."""
-        rows = iter(rows)
-        while chunk := list(islice(rows, _CHUNK)):
-            texts = [text for text, _ in chunk]
-            tokens, lengths = self._tokenizer.encode_flat(texts)
-            tokens, lengths = self._cut(tokens, lengths)
+        for chunk in chunks:
+            tokens, lengths = self._tokenizer.encode_flat(chunk.texts)
+            if self._max_length is not None:
+                self.report.cut += int(np.count_nonzero(lengths > self._max_length))
+                tokens, lengths = cut(tokens, lengths, self._max_length)
             kept = lengths > 0
-            self._number([labels for _, labels in chunk], kept)
-            self.report.empty += len(chunk) - int(np.count_nonzero(kept))
+            self._number(chunk, kept)
+            self._places.add(chunk, kept)
+            self.report.empty += len(kept) - int(np.count_nonzero(kept))
             self.report.sentences += int(np.count_nonzero(kept))
             self.report.tokens += len(tokens)
             self.report.unknown += int(np.count_nonzero(tokens == UNK))
             yield tokens.astype(self._dtype), lengths[kept]
 
-    def _number(self, labels: list[tuple[str | None, ...]], kept: np.ndarray) -> None:
+    def _number(self, chunk: Chunk, kept: np.ndarray) -> None:
         """Number the labels of a chunk, those of dropped rows left out."""
         for place, (column, numbers) in enumerate(self._numbers.items()):
             # a class of dropped rows alone is no class of the corpus
-            names = [row[place] if keep else None for row, keep in zip(labels, kept, strict=True)]
+            rows = zip(chunk.labels, kept, strict=True)
+            names = [row[place] if keep else None for row, keep in rows]
             try:
                 ids = np.fromiter(map(numbers.__getitem__, names), np.int32, count=len(names))
             except KeyError as missing:
                 (name,) = missing.args
                 before = self.report.sentences + self.report.empty
-                at = f"{self._source}, row {before + names.index(name) + 1}"
+                at = self._places.name(chunk, names.index(name), before)
                 fault = unknown_name(f"class in column {column!r}:", name, numbers.names or [])
-                raise UserError(f"{at}: {fault}") from None
+                raise UserError(f"{self._source}, {at}: {fault}") from None
             self._label_chunks[column].append(ids[kept])
-
-    def _cut(self, tokens: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        limit = self._max_length
-        if limit is None or not (too_long := int(np.count_nonzero(lengths > limit))):
-            return tokens, lengths
-        self.report.cut += too_long
-        starts = np.cumsum(lengths) - lengths
-        place = np.arange(len(tokens)) - np.repeat(starts, lengths)  # of a token in its sentence
-        return tokens[place < limit], np.minimum(lengths, limit)
 
     def require_sentences(self) -> None:
         """Refuse rows of which none has a word."""
-        if not self.report.sentences:
+        if not self.report.sentences or not self._places.any_response:
             raise UserError(f"{self._source} has no sentence with a word in it")
+
+    def turns(self) -> Turns | None:
+        """Where every sentence so far stands in its dialogue; None if none is from one."""
+        return self._places.turns()
 
     def columns(self) -> dict[str, LabelColumn]:
         """The labels of every sentence so far, by column."""

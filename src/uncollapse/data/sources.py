@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from itertools import repeat
 from pathlib import Path
 
-from uncollapse.data.records import Records, Row
+from uncollapse.data.records import Fields, Records
+from uncollapse.data.rows import Row
 from uncollapse.errors import RunError, UncollapseError, UserError
 
 FORMATS = (".txt", ".csv", ".jsonl", ".parquet")
@@ -28,7 +29,7 @@ def read_rows(
 
 
 class Rows(Records):
-    """The rows ``(text, labels)`` of one source, read as a stream.
+    """The rows of one source, read as a stream; see :class:`Records` for dialogues.
 
     An empty line is a row with an empty text, so that it can be counted.
 
@@ -53,7 +54,7 @@ class Rows(Records):
         The columns met so far: all of them from the first row on, but for ``jsonl``, whose
         lines may have different ones.
     line : int
-        Line (parquet, hub: row) of the row that was read last, from 1.
+        Line (parquet, hub: row) of the record that was read last, from 1.
 
     Raises
     ------
@@ -73,7 +74,7 @@ class Rows(Records):
                 f"{self.source} has no label column {column!r}: a .txt file has no columns"
             )
 
-    def __iter__(self) -> Iterator[Row]:
+    def _read(self) -> Iterator[Fields]:
         self.line = 0
         readers = {
             "txt": self._read_text,
@@ -119,34 +120,38 @@ class Rows(Records):
         except OSError as error:
             raise self._unreadable(error) from None
 
-    def _read_text(self) -> Iterator[Row]:
+    def _read_text(self) -> Iterator[Fields]:
         self.columns = ["text"]
         return zip(self._lines(), repeat(()), strict=False)
 
-    def _read_csv(self) -> Iterator[Row]:
+    def _read_csv(self) -> Iterator[Fields]:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
         reader = csv.reader((line + "\n" for line in self._lines()), strict=True)
         try:
-            self.columns = next(reader, [])
-            if not self.columns:
+            header = next(reader, [])
+            if not header:
                 return
+            dialogues = self._open_table(header)
             text_at = self._position(self.text_column)
             labels_at = [(self._position(name), name) for name in self.label_columns]
-            width = len(self.columns)
             for fields in reader:
                 if not fields:
-                    yield "", self._unlabelled
+                    yield self._blank
                     continue
-                if len(fields) != width:
-                    raise self._fault(f"{len(fields)} fields, but the header has {width}")
-                yield fields[text_at], tuple(self._label(fields[i], name) for i, name in labels_at)
+                if len(fields) != len(header):
+                    raise self._fault(f"{len(fields)} fields, but the header has {len(header)}")
+                if dialogues:
+                    yield from self._meet(dict(zip(header, fields, strict=True)))
+                    continue
+                labels = tuple(self._label(fields[i], name) for i, name in labels_at)
+                yield fields[text_at], labels
         except csv.Error as error:
             raise self._fault(f"not valid CSV ({error})") from None
 
-    def _read_jsonl(self) -> Iterator[Row]:
+    def _read_jsonl(self) -> Iterator[Fields]:
         for line in self._lines():
             if not line or line.isspace():
-                yield "", self._unlabelled
+                yield self._blank
                 continue
             try:
                 record = json.loads(line)
@@ -154,13 +159,13 @@ class Rows(Records):
                 raise self._fault(f"not valid JSON ({error})") from None
             if not isinstance(record, dict):
                 raise self._fault(f"not a JSON object but {type(record).__name__}")
-            yield self._meet(record)
+            yield from self._meet(record)
         if self.columns:
             self._require_labels()
 
     # -- tables -------------------------------------------------------------------------------
 
-    def _read_parquet(self) -> Iterator[Row]:
+    def _read_parquet(self) -> Iterator[Fields]:
         import pyarrow
         from pyarrow import parquet
 
@@ -171,31 +176,38 @@ class Rows(Records):
         except pyarrow.ArrowException as error:
             raise UserError(f"{self.source}: not a valid parquet file ({_line(error)})") from None
         with file:
-            self.columns = list(file.schema_arrow.names)
+            dialogues = self._open_table(file.schema_arrow.names)
             wanted = list(dict.fromkeys([self.text_column, *self.label_columns]))
-            for column in wanted:
-                self._position(column)
+            columns = None if dialogues else wanted
             try:
-                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=wanted):
+                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
                     for record in batch.to_pylist():
                         self.line += 1
-                        yield self._row(record)
+                        if dialogues:
+                            yield from self._meet(record)
+                        else:
+                            yield self._row(record)
             except (OSError, pyarrow.ArrowException) as error:
                 raise UserError(f"{self.source}: damaged parquet file ({_line(error)})") from None
+        self._require_labels()
 
-    def _read_hub(self) -> Iterator[Row]:
+    def _read_hub(self) -> Iterator[Fields]:
         import datasets
 
         name, split = _hub_name(self.source)
         try:
             dataset = datasets.load_dataset(name, split=split, streaming=True)
+            dialogues = False
             for record in dataset:
                 self.line += 1
                 if self.line == 1:
-                    self.columns = list(record)
-                    for column in (self.text_column, *self.label_columns):
-                        self._position(column)
-                yield self._row(record)
+                    dialogues = self._open_table(list(record))
+                if dialogues:
+                    yield from self._meet(record)
+                else:
+                    yield self._row(record)
+            if self.columns:
+                self._require_labels()
         except UncollapseError:
             raise
         except (FileNotFoundError, ValueError) as error:  # no such dataset, no such split

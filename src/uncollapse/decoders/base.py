@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, PAD, UNK
 from uncollapse.decoders.token_loss import TokenLogLikelihood, token_nll
 from uncollapse.dropout import Dropout
+from uncollapse.encoders.context import Condition
 
 POSITIONS = 4096  # steps of all rows together that evaluation computes at once
 
@@ -46,6 +47,8 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         V.
     latent_dim : int
         D, all latents together; 0 for a language model.
+    context_dims : tuple of int
+        Widths C and M of a context's vector and of its memory; 0 without contexts.
 
     Attributes
     ----------
@@ -60,8 +63,15 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
     """
 
     output: nn.Linear
+    context_beside_words: ClassVar[bool] = True  # the only way in, unless a subclass has another
 
-    def __init__(self, config: DecoderConfig, vocabulary_size: int, latent_dim: int) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        vocabulary_size: int,
+        latent_dim: int,
+        context_dims: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__()
         self.hidden_dim = config.hidden_dim
         self.latent_dim = latent_dim
@@ -71,6 +81,9 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         self.output_dropout = Dropout(config.output_dropout)
         self.every_input = config.z_beside_words and latent_dim > 0
         self.input_dim = config.embedding_dim + (latent_dim if self.every_input else 0)
+        self.context_dim = context_dims[0]
+        if self.context_beside_words:
+            self.input_dim += self.context_dim
 
     def make_output(self, config: DecoderConfig) -> nn.Linear:
         """The layer before the softmax; its weights may be the embeddings."""
@@ -82,14 +95,18 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
     # --- whole sentences --------------------------------------------------------------------
 
     @abstractmethod
-    def states(self, z: Tensor | None, inputs: Tensor) -> Tensor:
+    def states(
+        self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None
+    ) -> Tensor:
         """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``.
 
-        ``z`` is ``(B, D)``, None for a language model. What stands at padded steps is
-        undefined.
+        ``z`` is ``(B, D)``, None for a language model; without a ``condition`` all contexts are
+        empty. What stands at padded steps is undefined.
         """
 
-    def log_prob(self, z: Tensor | None, batch: Batch) -> Tensor:
+    def log_prob(
+        self, z: Tensor | None, batch: Batch, condition: Condition | None = None
+    ) -> Tensor:
         """log p(x|z) of every sentence, ``(B,)``, for training.
 
         Parameters
@@ -98,15 +115,19 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
             ``(B, D)``; None for a language model.
         batch : Batch
             The sentences.
+        condition : Condition, optional
+            Their contexts.
         """
         mask = batch.target_mask
-        states = self.states(z, batch.inputs)  # (B, T-1, H)
+        states = self.states(z, batch.inputs, condition)  # (B, T-1, H)
         # only real tokens reach the softmax
         nll = token_nll(self.output_dropout(states[mask]), self.output.weight, batch.targets[mask])
         return -nll.new_zeros(mask.shape).masked_scatter(mask, nll).sum(1)  # (B,)
 
     @torch.no_grad()
-    def log_prob_samples(self, z: Tensor | None, batch: Batch) -> Tensor:
+    def log_prob_samples(
+        self, z: Tensor | None, batch: Batch, condition: Condition | None = None
+    ) -> Tensor:
         """log p(x|z) for many z of every sentence, ``(B, S)``, float64; without gradients.
 
         Sentences are computed `POSITIONS` steps at a time, and logits exist only in one
@@ -118,6 +139,8 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
             ``(B, S, D)``; None for a language model, which has S = 1.
         batch : Batch
             The sentences.
+        condition : Condition, optional
+            Their contexts.
         """
         assert not self.training, "evaluation with dropout on is no evaluation"
         samples = 1 if z is None else z.shape[1]
@@ -130,7 +153,8 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
             longest = int(mask.sum(1).max())
             mask = mask[:, :longest]
             beside = None if z is None else z[sentence, part % samples]  # (n, D)
-            states = self.states(beside, batch.inputs[sentence, :longest])  # (n, longest, H)
+            context = None if condition is None else condition.select(sentence)
+            states = self.states(beside, batch.inputs[sentence, :longest], context)
             scores = score(states[mask], batch.targets[sentence, :longest][mask])
             total = scores.new_zeros(mask.shape, dtype=torch.float64)
             totals.append(total.masked_scatter(mask, scores.double()).sum(1))
@@ -140,17 +164,28 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         """Embeddings of words ``(...)``, ``(..., E)``."""
         return self.embedding(words)
 
-    def read(self, z: Tensor | None, inputs: Tensor) -> Tensor:
-        """Words with z beside them, ``(B, T, E)`` or ``(B, T, E + D)``, dropout applied."""
+    def read(self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+        """Words with what stands beside them, ``(B, T, input_dim)``, dropout applied."""
         if self.training and self.word_dropout > 0:
             dropped = torch.rand(inputs.shape, device=inputs.device) < self.word_dropout
             inputs = inputs.masked_fill(dropped & (inputs != BOS) & (inputs != PAD), UNK)
         embedded = self.embedding_dropout(self.embed(inputs))  # (B, T, E)
+        parts = self._beside(z, len(inputs), condition)
+        if not parts:
+            return embedded
+        beside = torch.cat(parts, -1)[:, None].expand(-1, inputs.shape[1], -1)
+        return torch.cat([embedded, beside.to(embedded.dtype)], -1)
+
+    def _beside(self, z: Tensor | None, rows: int, condition: Condition | None) -> list[Tensor]:
+        """What stands beside every word, ``(N, D)`` and ``(N, C)``."""
+        parts: list[Tensor] = []
         if self.every_input:
             assert z is not None
-            beside = z[:, None].expand(-1, inputs.shape[1], -1)  # (B, T, D)
-            embedded = torch.cat([embedded, beside.to(embedded.dtype)], -1)
-        return embedded
+            parts.append(z)
+        if self.context_beside_words and self.context_dim:
+            empty = self.embedding.weight.new_zeros(rows, self.context_dim)
+            parts.append(empty if condition is None else condition.vector.to(empty))
+        return parts
 
     # --- a word at a time -------------------------------------------------------------------
 
@@ -165,17 +200,20 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         with self.full_precision():
             return F.linear(self.embed(words), weight[:, : self.embedding.embedding_dim], bias)
 
-    def project_beside(self, z: Tensor | None) -> Tensor | None:
-        """What z ``(N, D)`` adds to the first layer in every step, ``(N, G)``."""
-        if not self.every_input:
+    def project_beside(
+        self, z: Tensor | None, rows: int, condition: Condition | None = None
+    ) -> Tensor | None:
+        """What stands beside every word adds to the first layer in every step, ``(N, G)``."""
+        parts = self._beside(z, rows, condition)
+        if not parts:
             return None
-        assert z is not None
         with self.full_precision():
-            return F.linear(z, self.input_layer[0][:, self.embedding.embedding_dim :])
+            beside = torch.cat(parts, -1)
+            return F.linear(beside, self.input_layer[0][:, self.embedding.embedding_dim :])
 
     @abstractmethod
-    def start(self, z: Tensor | None, rows: int) -> StateT:
-        """The state before ``<s>``, for ``rows`` sentences."""
+    def start(self, z: Tensor | None, rows: int, condition: Condition | None = None) -> StateT:
+        """The state before ``<s>``, for ``rows`` sentences in their contexts."""
 
     @abstractmethod
     def step(self, words: Tensor, state: StateT) -> StateT:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from uncollapse.config import DilatedCNNDecoderConfig
 from uncollapse.decoders.base import Decoder
+from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
 
 
@@ -42,6 +43,8 @@ class DilatedCNNDecoder(Decoder[DilatedCNNState]):
         V.
     latent_dim : int
         D, all latents together; 0 for a language model.
+    context_dims : tuple of int
+        C and M; the context's vector stands beside every word.
 
     References
     ----------
@@ -50,32 +53,40 @@ class DilatedCNNDecoder(Decoder[DilatedCNNState]):
     """
 
     def __init__(
-        self, config: DilatedCNNDecoderConfig, vocabulary_size: int, latent_dim: int
+        self,
+        config: DilatedCNNDecoderConfig,
+        vocabulary_size: int,
+        latent_dim: int,
+        context_dims: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(config, vocabulary_size, latent_dim)
+        super().__init__(config, vocabulary_size, latent_dim, context_dims)
         self.input = nn.Linear(self.input_dim, config.hidden_dim)
         blocks = [Block(config.hidden_dim, config.filter_width, d) for d in config.dilations]
         self.blocks = nn.ModuleList(blocks)
         self.output = self.make_output(config)
         initialise(self, config.init_scale, config.embedding_init_scale)
 
-    def states(self, z: Tensor | None, inputs: Tensor) -> Tensor:
+    def states(
+        self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None
+    ) -> Tensor:
         """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``."""
-        states = self.input(self.read(z, inputs))  # (B, T, H)
+        states = self.input(self.read(z, inputs, condition))  # (B, T, H)
         for block in self.blocks:
             states = block(states)
         return states
 
     @property
     def input_layer(self) -> tuple[Tensor, Tensor]:
-        """The layer below the first block, ``(H, E)`` or ``(H, E + D)``, and its bias."""
+        """The layer below the first block, ``(H, E)`` or ``(H, E + D + C)``, and its bias."""
         return self.input.weight, self.input.bias
 
-    def start(self, z: Tensor | None, rows: int) -> DilatedCNNState:
-        """The state before ``<s>``, for ``rows`` sentences."""
+    def start(
+        self, z: Tensor | None, rows: int, condition: Condition | None = None
+    ) -> DilatedCNNState:
+        """The state before ``<s>``, for ``rows`` sentences in their contexts."""
         features = self.output.weight.new_zeros(rows, self.hidden_dim)
         queues = [features.new_zeros(rows, *block.queue_shape) for block in self._blocks()]
-        return DilatedCNNState(features, queues, self.project_beside(z))
+        return DilatedCNNState(features, queues, self.project_beside(z, rows, condition))
 
     def step(self, words: Tensor, state: DilatedCNNState) -> DilatedCNNState:
         """Read one projected word per row, ``(N, H)``; the cost is that of one position."""

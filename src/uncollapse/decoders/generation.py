@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uncollapse.data.tokenizer import BOS, EOS, PAD
-from uncollapse.decoders.base import Decoder
+from uncollapse.decoders.base import Decoder, State
 from uncollapse.decoders.token_loss import as_autocast, new_logits, write_logits
+from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError, unknown_name
 
 Method = Literal["greedy", "sample"]
@@ -27,11 +28,12 @@ def generate(
     z: Tensor | None,
     *,
     rows: int | None = None,
+    condition: Condition | None = None,
     method: Method = "greedy",
     temperature: float = 1.0,
     top_p: float = 1.0,
     max_length: int = 100,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     batch_size: int = 512,
 ) -> list[list[int]]:
     """Write one sentence for every z.
@@ -44,6 +46,8 @@ def generate(
         ``(N, D)``; None for a language model, which needs ``rows``.
     rows : int, optional
         How many sentences a language model writes.
+    condition : Condition, optional
+        The context of each of them; without it, they have none.
     method : {"greedy", "sample"}
         The most probable word at every step, or a draw.
     temperature : float
@@ -52,8 +56,10 @@ def generate(
         Draw from the smallest set of words whose probability reaches ``top_p``.
     max_length : int
         Words after which a sentence is cut.
-    generator : torch.Generator, optional
-        On the CPU. One uniform number a word; a row's numbers do not depend on the others.
+    generator : torch.Generator or sequence of torch.Generator, optional
+        On the CPU; one for all sentences, or for each of them the one that it draws from, which
+        several may share. One uniform number a word; a row's numbers do not depend on the words
+        of the others.
 
     Returns
     -------
@@ -84,17 +90,30 @@ def generate(
     for begin in range(0, count, batch_size):
         size = min(batch_size, count - begin)
         part = None if z is None else z[begin : begin + size].to(weight)
+        context = None
+        if condition is not None:
+            context = condition.map(lambda own, at=slice(begin, begin + size): own[at])
         uniforms = None
         if method == "sample":
-            uniforms = torch.rand(size, max_length, generator=generator).to(weight.device)
-        tokens = _write(decoder, part, size, read, uniforms, temperature, top_p, max_length)
+            own = generator[begin:][:size] if isinstance(generator, Sequence) else generator
+            uniforms = _uniforms(size, max_length, own).to(weight.device)
+        state = decoder.start(part, size, context)
+        tokens = _write(decoder, state, size, read, uniforms, temperature, top_p, max_length)
         written += [_until_end(row) for row in tokens.tolist()]
     return written
 
 
+def _uniforms(
+    rows: int, length: int, generator: torch.Generator | Sequence[torch.Generator] | None
+) -> Tensor:
+    if isinstance(generator, Sequence):
+        return torch.stack([torch.rand(length, generator=own) for own in generator])
+    return torch.rand(rows, length, generator=generator)
+
+
 def _write(
     decoder: Decoder,
-    z: Tensor | None,
+    state: State,
     rows: int,
     read: Callable[[Tensor], Tensor],
     uniforms: Tensor | None,
@@ -106,16 +125,12 @@ def _write(
     device = weight.device
     tokens = torch.full((rows, max_length), EOS, device=device)
     active = torch.arange(rows, device=device)
-    state = decoder.start(z, rows)
     words = torch.full((rows,), BOS, device=device)
     # one buffer for the logits of all steps, a whole number of blocks wide
     buffer = new_logits(weight, rows, len(weight) + -len(weight) % BLOCK)
     for step in range(max_length):
         state = decoder.step(read(words), state)
-        logits = buffer[: len(words)]  # (N, V + padding)
-        write_logits(state.features, weight, logits[:, : len(weight)])
-        logits[:, len(weight) :] = -torch.inf
-        logits[:, [PAD, BOS]] = -torch.inf  # never targets in training
+        logits = fill_logits(state.features, weight, buffer)  # (N, V + padding)
         if uniforms is None:
             words = _argmax(logits)
         else:
@@ -127,6 +142,15 @@ def _write(
             if len(active) == 0:
                 break
     return tokens
+
+
+def fill_logits(features: Tensor, weight: Tensor, buffer: Tensor) -> Tensor:
+    """Logits of all words that can be written, ``(N, V + padding)``, in rows of the ``buffer``."""
+    logits = buffer[: len(features)]
+    write_logits(features, weight, logits[:, : len(weight)])
+    logits[:, len(weight) :] = -torch.inf
+    logits[:, [PAD, BOS]] = -torch.inf  # never targets in training
+    return logits
 
 
 def _until_end(tokens: list[int]) -> list[int]:

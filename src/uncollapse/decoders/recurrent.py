@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from uncollapse.config import RecurrentDecoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.decoders.base import Decoder
+from uncollapse.decoders.context_attention import ContextAttention, Turns
 from uncollapse.decoders.token_loss import TokenLogLikelihood
+from uncollapse.encoders.context import Condition
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.initialisation import initialise
 
@@ -25,12 +27,15 @@ class RecurrentState:
     features: Tensor  # (N, H)
     beside: Tensor | None  # (N, G)
     skip: Tensor | None  # (N, H)
+    turns: Turns | None = None
 
     def select(self, rows: Tensor) -> RecurrentState:
         """Keep some rows, by index or mask."""
         beside = None if self.beside is None else self.beside[rows]
         skip = None if self.skip is None else self.skip[rows]
-        return RecurrentState(self.hidden[rows], self.cell[rows], self.features[rows], beside, skip)
+        turns = None if self.turns is None else self.turns.select(rows)
+        hidden, cell, features = self.hidden[rows], self.cell[rows], self.features[rows]
+        return RecurrentState(hidden, cell, features, beside, skip, turns)
 
 
 class RecurrentDecoder(Decoder[RecurrentState]):
@@ -39,6 +44,7 @@ class RecurrentDecoder(Decoder[RecurrentState]):
     z can enter through the initial state, beside every input embedding and, as in
     Skip-VAE, at every output: softmax(V (h_t + W z)) in place of softmax(V h_t). The paper's
     own matrix on h_t is part of V: a product of two small ones would only learn slowly.
+    A context enters through the initial state, and through attention if it is asked for.
 
     Parameters
     ----------
@@ -48,23 +54,39 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         V.
     latent_dim : int
         D, all latents together; 0 for a language model.
+    context_dims : tuple of int
+        C and M; 0 without contexts.
 
     References
     ----------
     Dieng et al. 2019, "Avoiding Latent Variable Collapse with Generative Skip Models".
     """
 
+    context_beside_words = False
+
     def __init__(
-        self, config: RecurrentDecoderConfig, vocabulary_size: int, latent_dim: int
+        self,
+        config: RecurrentDecoderConfig,
+        vocabulary_size: int,
+        latent_dim: int,
+        context_dims: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(config, vocabulary_size, latent_dim)
+        super().__init__(config, vocabulary_size, latent_dim, context_dims)
         self.kind = config.kind
         self.cell = CELLS[config.kind](self.input_dim, config.hidden_dim, batch_first=True)
-        self.state_rule = config.initial_state if latent_dim > 0 else None
-        self.to_state = (
-            nn.Linear(latent_dim, config.hidden_dim, bias=self.state_rule == "hidden")
-            if self.state_rule is not None
-            else None
+        context_dim, memory_dim = context_dims
+        has_state = latent_dim > 0 and config.initial_state is not None
+        self.state_rule = config.initial_state
+        if not has_state:  # the context alone
+            self.state_rule = "hidden" if context_dim else None
+        bias = self.state_rule == "hidden"
+        self.to_state = nn.Linear(latent_dim, config.hidden_dim, bias=bias) if has_state else None
+        # without a bias, so that no context adds nothing
+        self.context_to_state = (
+            nn.Linear(context_dim, config.hidden_dim, bias=False) if context_dim else None
+        )
+        self.attention = (
+            ContextAttention(config.hidden_dim, memory_dim) if config.attention else None
         )
         self.skip = (
             nn.Linear(latent_dim, config.hidden_dim, bias=False)
@@ -74,22 +96,32 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         self.output = self.make_output(config)
         initialise(self, config.init_scale, config.embedding_init_scale)
 
-    def states(self, z: Tensor | None, inputs: Tensor) -> Tensor:
+    def states(
+        self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None
+    ) -> Tensor:
         """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``."""
         embedded = self.read(z, inputs)  # (B, T, E + D)
-        state = self._initial_state(z, len(inputs), embedded)
+        state = self._initial_state(z, len(inputs), embedded, condition)
         first = tuple(part[None] for part in state)  # (1, B, H) each
         # cuDNN keeps what a gradient needs in training mode alone; nothing else depends on it
         self.cell.train(torch.is_grad_enabled())
         states, _ = self.cell(embedded, first if self.kind == "lstm" else first[0])
-        return states if self.skip is None else states + self.skip(z)[:, None]
+        features = states if self.skip is None else states + self.skip(z)[:, None]
+        if self.attention is None or condition is None:
+            return features
+        return features + self.attention(states, self.attention.turns(condition))
 
-    def _initial_state(self, z: Tensor | None, rows: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _initial_state(
+        self, z: Tensor | None, rows: int, like: Tensor, condition: Condition | None
+    ) -> tuple[Tensor, Tensor]:
         """Hidden and cell state ``(B, H)``; cells without a cell state ignore the second."""
         zeros = like.new_zeros(rows, self.hidden_dim)
-        if self.to_state is None:
+        parts = [] if self.to_state is None else [self.to_state(z)]
+        if self.context_to_state is not None and condition is not None:
+            parts.append(self.context_to_state(condition.vector.to(like.dtype)))
+        if not parts:
             return zeros, zeros
-        projected = self.to_state(z)  # (B, H)
+        projected = parts[0] if len(parts) == 1 else parts[0] + parts[1]  # (B, H)
         if self.state_rule == "tanh":
             return projected.tanh(), projected
         return projected, (projected if self.state_rule == "linear" else zeros)
@@ -101,12 +133,17 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         """The input weights of the gates, ``(G, E)`` or ``(G, E + D)``, and their bias."""
         return self._parameter("weight_ih"), self._parameter("bias_ih")
 
-    def start(self, z: Tensor | None, rows: int) -> RecurrentState:
-        """The state before ``<s>``, for ``rows`` sentences."""
+    def start(
+        self, z: Tensor | None, rows: int, condition: Condition | None = None
+    ) -> RecurrentState:
+        """The state before ``<s>``, for ``rows`` sentences in their contexts."""
+        turns = None
         with self.full_precision():
-            hidden, cell = self._initial_state(z, rows, self.output.weight)
+            hidden, cell = self._initial_state(z, rows, self.output.weight, condition)
             skip = None if self.skip is None else self.skip(z)  # (N, H)
-        return RecurrentState(hidden, cell, hidden, self.project_beside(z), skip)
+            if self.attention is not None and condition is not None:
+                turns = self.attention.turns(condition)
+        return RecurrentState(hidden, cell, hidden, self.project_beside(z, rows), skip, turns)
 
     def step(self, words: Tensor, state: RecurrentState) -> RecurrentState:
         """Read one projected word per row, ``(N, G)``.
@@ -117,13 +154,17 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         recurrent = F.linear(state.hidden, self._parameter("weight_hh"), self._parameter("bias_hh"))
         hidden, cell = STEPS[self.kind](inputs, recurrent, state.hidden, state.cell)
         features = hidden if state.skip is None else hidden + state.skip
-        return RecurrentState(hidden, cell, features, state.beside, state.skip)
+        if self.attention is not None and state.turns is not None:
+            features = features + self.attention(hidden[:, None], state.turns).squeeze(1)
+        return RecurrentState(hidden, cell, features, state.beside, state.skip, state.turns)
 
     def _parameter(self, name: str) -> Tensor:
         return getattr(self.cell, f"{name}_l0")
 
     @torch.no_grad()
-    def log_prob_samples(self, z: Tensor | None, batch: Batch) -> Tensor:
+    def log_prob_samples(
+        self, z: Tensor | None, batch: Batch, condition: Condition | None = None
+    ) -> Tensor:
         """log p(x|z) for many z of every sentence, ``(B, S)``, float64; without gradients.
 
         All samples advance together, words are projected once for all of them, and logits
@@ -133,7 +174,11 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         size = batch.size
         samples = 1 if z is None else z.shape[1]
         words = self.project_words(batch.inputs)  # (B, T, G)
-        state = self.start(None if z is None else z.flatten(0, 1), size * samples)  # rows B·S
+        if condition is not None and samples > 1:
+            rows = torch.arange(size, device=words.device).repeat_interleave(samples)
+            condition = condition.select(rows)
+        beside = None if z is None else z.flatten(0, 1)  # (B · S, D)
+        state = self.start(beside, size * samples, condition)
         score = TokenLogLikelihood(self.output.weight)
         total = words.new_zeros(size, samples, dtype=torch.float64)
         active = torch.arange(size, device=words.device)

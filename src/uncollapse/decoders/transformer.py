@@ -12,6 +12,7 @@ from uncollapse.config import TransformerDecoderConfig
 from uncollapse.decoders.base import Decoder
 from uncollapse.decoders.token_loss import as_autocast
 from uncollapse.encoders.attention import Transformer, initialise_embedding
+from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
 
 FIRST_CAPACITY = 16  # positions that a cache has room for once it has any
@@ -47,12 +48,18 @@ class TransformerDecoder(Decoder[TransformerState]):
         V.
     latent_dim : int
         D, all latents together; 0 for a language model.
+    context_dims : tuple of int
+        C and M; the context's vector stands beside every word.
     """
 
     def __init__(
-        self, config: TransformerDecoderConfig, vocabulary_size: int, latent_dim: int
+        self,
+        config: TransformerDecoderConfig,
+        vocabulary_size: int,
+        latent_dim: int,
+        context_dims: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(config, vocabulary_size, latent_dim)
+        super().__init__(config, vocabulary_size, latent_dim, context_dims)
         initialise_embedding(self.embedding)
         self.input = nn.Linear(self.input_dim, config.hidden_dim)
         self.prefix = (
@@ -66,9 +73,11 @@ class TransformerDecoder(Decoder[TransformerState]):
         """Embeddings of words ``(...)``, ``(..., E)``, scaled up: those of the table are small."""
         return self.embedding(words) * self.embedding.embedding_dim**0.5
 
-    def states(self, z: Tensor | None, inputs: Tensor) -> Tensor:
+    def states(
+        self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None
+    ) -> Tensor:
         """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``."""
-        states = self.input(self.read(z, inputs))  # (B, T, H)
+        states = self.input(self.read(z, inputs, condition))  # (B, T, H)
         if self.prefix is None:
             return self.blocks(states, _attend_back)
         states = torch.cat([self.prefix(z)[:, None].to(states.dtype), states], 1)  # (B, 1 + T, H)
@@ -76,15 +85,17 @@ class TransformerDecoder(Decoder[TransformerState]):
 
     @property
     def input_layer(self) -> tuple[Tensor, Tensor]:
-        """The layer below the first block, ``(H, E)`` or ``(H, E + D)``, and its bias."""
+        """The layer below the first block, ``(H, E)`` or ``(H, E + D + C)``, and its bias."""
         return self.input.weight, self.input.bias
 
-    def start(self, z: Tensor | None, rows: int) -> TransformerState:
-        """The state before ``<s>``, for ``rows`` sentences."""
+    def start(
+        self, z: Tensor | None, rows: int, condition: Condition | None = None
+    ) -> TransformerState:
+        """The state before ``<s>``, for ``rows`` sentences in their contexts."""
         features = self.output.weight.new_zeros(rows, self.hidden_dim)
         layers, heads, width = self.blocks.shape
         cache = Cache(as_autocast(features.new_empty(2, layers, rows, heads, 0, width)))
-        state = TransformerState(features, cache, 0, self.project_beside(z))
+        state = TransformerState(features, cache, 0, self.project_beside(z, rows, condition))
         return state if self.prefix is None else self._advance(self.prefix(z), state)
 
     def step(self, words: Tensor, state: TransformerState) -> TransformerState:

@@ -78,6 +78,12 @@ class DiagonalGaussian(Distribution):
         # expm1: near the prior σ² − 1 − ln σ² would otherwise cancel, and round below zero
         return 0.5 * (self.mean.square() + torch.expm1(self.log_variance) - self.log_variance)
 
+    def kl(self, other: DiagonalGaussian) -> Tensor:
+        """KL from another, whose shape broadcasts, per dimension, ``(..., D)``, in nats."""
+        ratio = self.log_variance - other.log_variance
+        square = (self.mean - other.mean).square() * (-other.log_variance).exp()
+        return 0.5 * (square + torch.expm1(ratio) - ratio)
+
     def entropy(self) -> Tensor:
         """Differential entropy, ``(...)``, in nats."""
         return 0.5 * (self.log_variance + LOG_2PI + 1).sum(-1)

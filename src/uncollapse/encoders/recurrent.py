@@ -44,19 +44,38 @@ class RecurrentEncoder(Encoder):
     def forward(self, batch: Batch) -> Encoded:
         """Read a batch of sentences."""
         embedded = self.dropout(self.embedding(batch.tokens))  # (B, T, E)
+        return self.read(embedded, batch.lengths, batch.mask)
+
+    def read(self, embedded: Tensor, lengths: Tensor, mask: Tensor) -> Encoded:
+        """Read embeddings ``(B, T, E)`` of sentences.
+
+        Parameters
+        ----------
+        embedded : Tensor
+            ``(B, T, E)``, of ``<s>`` and ``</s>`` too.
+        lengths : Tensor
+            ``(B,)``: how many of them are real.
+        mask : Tensor
+            ``(B, T)``: which.
+        """
+        for cell in (self.forward_cell, self.backward_cell):
+            if cell is not None:
+                # cuDNN keeps what a gradient needs in training mode alone, and a frozen encoder
+                # passes gradients on; nothing else depends on it
+                cell.train(torch.is_grad_enabled())
         states, _ = self.forward_cell(embedded)  # (B, T, H)
-        summary = last_state(states, batch.lengths)  # (B, H)
+        summary = last_state(states, lengths)  # (B, H)
         if self.backward_cell is not None:
-            mirror = _mirror(batch)[:, :, None]  # (B, T, 1)
+            mirror = _mirror(lengths, mask)[:, :, None]  # (B, T, 1)
             reverse, _ = self.backward_cell(embedded.gather(1, mirror.expand_as(embedded)))
-            summary = torch.cat([summary, last_state(reverse, batch.lengths)], -1)  # (B, 2H)
+            summary = torch.cat([summary, last_state(reverse, lengths)], -1)  # (B, 2H)
             reverse = reverse.gather(1, mirror.expand_as(reverse))
             states = torch.cat([states, reverse], -1)  # (B, T, 2H)
-        return Encoded(states, summary, batch.mask)
+        return Encoded(states, summary, mask)
 
 
-def _mirror(batch: Batch) -> Tensor:
+def _mirror(lengths: Tensor, mask: Tensor) -> Tensor:
     """Positions that reverse each sentence within its length; padding stays in place."""
-    steps = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)  # (T,)
-    mirrored = batch.lengths[:, None] - 1 - steps  # (B, T)
+    steps = torch.arange(mask.shape[1], device=mask.device)  # (T,)
+    mirrored = lengths[:, None] - 1 - steps  # (B, T)
     return torch.where(mirrored >= 0, mirrored, steps)

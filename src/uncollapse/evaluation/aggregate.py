@@ -12,12 +12,13 @@ from torch import Tensor
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution
 from uncollapse.errors import UserError
-from uncollapse.evaluation.likelihood import FITTED, NO_DENSITY, NO_LATENT
+from uncollapse.evaluation.likelihood import FITTED, NO_DENSITY, NO_LATENT, no_kl
 from uncollapse.evaluation.metric import Metric, no_figure
 from uncollapse.evaluation.passes import (
     PosteriorPass,
     Progress,
     check_seed,
+    context_vectors,
     posterior_pass,
     streams,
 )
@@ -62,8 +63,12 @@ def aggregate_posterior(
     chosen = corpus.select(spread(len(corpus)))
     found = posterior_pass(model, chosen, batch_size=batch_size, seed=seed, progress=progress)
     assert found is not None
-    z = _draw(found.posterior, math.ceil(SENTENCES / len(chosen)), seed).flatten(0, 1)  # (M, D)
-    prior = model.sample_prior(len(z), torch.Generator().manual_seed(seed))
+    each = math.ceil(SENTENCES / len(chosen))
+    z = _draw(found.posterior, each, seed).flatten(0, 1)  # (M, D)
+    of_row = torch.arange(len(chosen)).repeat_interleave(each)
+    contexts = context_vectors(model, chosen, batch_size=batch_size)
+    condition = None if contexts is None else contexts.select(of_row)
+    prior = model.sample_prior(len(z), torch.Generator().manual_seed(seed), condition=condition)
     assert prior is not None
     return AggregatePosterior(z.cpu().numpy(), prior.detach().double().cpu().numpy())
 
@@ -90,12 +95,12 @@ def aggregate_kl(found: PosteriorPass | None, *, seed: int = 0) -> Metric:
     Hoffman & Johnson 2016, "ELBO surgery"; Zhu et al. 2020, Figure 3.
     """
     if found is None or found.kl is None:
-        return no_figure("nats", NO_LATENT if found is None else NO_DENSITY, AGGREGATE)
-    z = _draw(found.posterior, 1, seed).squeeze(1)  # (N, D), those of the mutual information
+        return no_figure("nats", NO_LATENT if found is None else no_kl(found), AGGREGATE)
+    z = _draw(found.relative, 1, seed).squeeze(1)  # (N, D), those of the mutual information
     count = len(z)
     gains = []
     for begin in range(0, count, BLOCK):
-        log_prob = found.posterior.pairwise_log_prob(z[begin : begin + BLOCK])  # (n, N)
+        log_prob = found.relative.pairwise_log_prob(z[begin : begin + BLOCK])  # (n, N)
         gains.append(log_prob.diagonal(begin) - log_prob.logsumexp(1))
     gain = torch.cat(gains).cpu() + math.log(count)  # (N,) what z tells of its sentence
     values = (found.kl.double().sum(1) - gain).numpy()

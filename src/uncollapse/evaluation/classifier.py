@@ -152,7 +152,7 @@ def classifier_accuracy(
     """
     known = labelled_sentences(corpus, "the test data")
     gold = known.numbered_as(classifier.label_names).labels
-    found = _logits(classifier, corpus.select(known.rows)).argmax(1).numpy()
+    found = predictions(classifier, corpus.select(known.rows))
     estimator = (
         f"biLSTM of {EMBEDDING} + 2 × {STATE}, MLP of {HIDDEN} and {HIDDEN}; {trained}; "
         f"most frequent test class {known.most_frequent:.1%}"
@@ -179,11 +179,31 @@ def supervised_baseline(
     UserError
         If labels are missing, or those for training are fewer than 20 or of one class only.
     """
-    check_seed(seed)
     labelled_sentences(test, "the test data")  # before minutes of training
+    classifier, trained = train_baseline(
+        vocabulary_size, train, seed=seed, device=device, progress=progress
+    )
+    return classifier_accuracy(classifier, test, trained=trained)
+
+
+def train_baseline(
+    vocabulary_size: int,
+    train: Corpus,
+    *,
+    what: str = SUPERVISED[0],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[BiLSTMClassifier, str]:
+    """The classifier of `supervised_baseline`, and how it was trained in words.
+
+    ``what`` is the figure that an error says needs it; parameters and errors are those of
+    `supervised_baseline`.
+    """
+    check_seed(seed)
     known = several_classes(train, "the training data")
     if len(known) < FEWEST_LABELS:
-        needed = f"bilstm_accuracy needs {FEWEST_LABELS} labelled sentences"
+        needed = f"{what} needs {FEWEST_LABELS} labelled sentences"
         raise UserError(f"{needed}; the training data has {len(known):,}")
     known = known.sample(MOST_LABELS, seed)
     held = held_out(known.labels, STOPPING)
@@ -195,7 +215,12 @@ def supervised_baseline(
         f"{len(known):,} labels (at most {MOST_LABELS:,}, at random), "
         f"one in {STOPPING} for early stopping; seed {seed}"
     )
-    return classifier_accuracy(classifier, test, trained=trained)
+    return classifier, trained
+
+
+def predictions(classifier: BiLSTMClassifier, corpus: Corpus) -> np.ndarray:
+    """The most probable class of every sentence, ``(N,)`` int64; a sentence may be empty."""
+    return _logits(classifier, corpus).argmax(1).numpy()
 
 
 @torch.no_grad()

@@ -163,7 +163,9 @@ def sentence_features(
     with evaluating(model) as device:
         for batch in sequential_batches(chosen, batch_size):
             # not model.infer, which may refine posteriors at length
-            parts.append(latent.infer(model.encoder(batch.to(device))).features.cpu())
+            batch = batch.to(device)
+            found = latent.infer(model.encoder(batch), model.read(batch))
+            parts.append(found.features.cpu())
             order.append(batch.index)
             done += batch.size
             if progress is not None:

@@ -19,10 +19,10 @@ import torch
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
-from uncollapse.decoders.generation import generate
 from uncollapse.errors import UserError
 from uncollapse.evaluation.metric import Metric
-from uncollapse.evaluation.passes import Progress, check_seed, evaluating, posterior_pass
+from uncollapse.evaluation.passes import Progress, check_seed, posterior_pass
+from uncollapse.evaluation.reconstruction import write_greedily
 from uncollapse.model import Model
 
 PAIRS = 200
@@ -101,13 +101,14 @@ def interpolate_pairs(
         raise UserError("interpolation needs a latent variable, and this is a language model")
     first, second = found.means.split(count)  # (P, D)
     longest = int(ends.lengths.max())
+    starts = ends.head(count)
     texts = [_words(tokenizer, ends.sentence(row)) for row in range(2 * count)]
     shares = np.linspace(0, 1, SHARES)
     scores = {name: np.empty((count, 2, SHARES)) for name in ROUGE}
     for place, share in enumerate(shares):
-        with evaluating(model):
-            z = model.in_support(torch.lerp(first, second, float(share)))
-            written = generate(model.decoder, z, max_length=longest)
+        z = torch.lerp(first, second, float(share))
+        # in the context of the first end, where there is any
+        written = write_greedily(model, starts, z, longest)
         for row, ids in enumerate(written):
             words = _words(tokenizer, ids)
             for end in (0, 1):

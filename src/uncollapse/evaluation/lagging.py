@@ -18,9 +18,9 @@ from torch import Tensor
 from uncollapse.data.batches import Batch, sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.errors import UserError
-from uncollapse.evaluation.likelihood import NO_DENSITY, NO_LATENT, ROWS
+from uncollapse.evaluation.likelihood import NO_DENSITY, NO_LATENT, NO_PRIOR_DENSITY, ROWS
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
-from uncollapse.evaluation.passes import Progress, evaluating
+from uncollapse.evaluation.passes import Progress, evaluating, prior_has_density
 from uncollapse.model import Model
 
 SENTENCES = 500
@@ -58,6 +58,8 @@ def obstacle(model: Model) -> str | None:
         return NO_LATENT
     if not model.has_likelihood:
         return NO_DENSITY
+    if not prior_has_density(model):
+        return NO_PRIOR_DENSITY
     if model.latent_dim != 1:
         return "none: needs a latent of 1 dimension"
     anywhere = torch.tensor([[-REACH], [0.3], [REACH]])
@@ -146,9 +148,10 @@ def _log_joint(model: Model, batch: Batch, grid: Tensor) -> Tensor:
     """log p(x, z) of every sentence at its own points ``(B, S)``, ``(B, S)`` float64."""
     dtype = next(model.parameters()).dtype
     parts = []
+    condition = model.read(batch)
     for z in grid[:, :, None].split(max(1, ROWS // batch.size), 1):  # (B, ≤ S, 1)
-        score = model.decoder.log_prob_samples(z.to(dtype), batch).double()
-        parts.append(score + model.log_prior(z))
+        score = model.decoder.log_prob_samples(z.to(dtype), batch, condition).double()
+        parts.append(score + model.log_prior(z, condition))
     return torch.cat(parts, 1)
 
 

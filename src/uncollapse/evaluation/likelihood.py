@@ -19,12 +19,15 @@ from uncollapse.evaluation.metric import (
     ratio_over_sentences,
 )
 from uncollapse.evaluation.passes import (
+    PosteriorPass,
     Progress,
     SentenceDraws,
     check_seed,
     evaluating,
+    prior_has_density,
     with_density,
 )
+from uncollapse.evaluation.prior_draws import prior_scores
 from uncollapse.model import Model
 
 # rows that the decoder advances at once: B sentences times a chunk of their samples
@@ -41,6 +44,7 @@ RECONSTRUCTION = "E_q log p(x|z), </s> counted and <s> not"
 KL = "KL(q(z|x) ‖ p(z)) of the z that the decoder sees, summed over dimensions"
 ELBO = "E_q log p(x|z) − KL(q(z|x) ‖ p(z)) ≤ log p(x)"
 NO_DENSITY = "none: an autoencoder has no density"
+NO_PRIOR_DENSITY = "none: the prior has no density"
 NO_LATENT = "none: the model has no latent variable"
 EXACT = "exact"
 FITTED = "of the Gaussian fitted to samples of the implicit posterior"
@@ -65,6 +69,9 @@ class SentenceScores:
         Predicted tokens: words and ``</s>``.
     codes : int
         Values of z that are summed over, where they are few; then both figures are exact.
+    from_prior : bool
+        Whether the draws behind the first are from a prior without a density. Those behind the
+        second are always from the posterior.
     """
 
     log_likelihood: np.ndarray | None
@@ -74,6 +81,12 @@ class SentenceScores:
     tokens: np.ndarray
     fitted: bool = False
     codes: int = 0
+    from_prior: bool = False
+
+    @property
+    def no_kl(self) -> str:
+        """Why there is no KL, and hence no ELBO."""
+        return NO_PRIOR_DENSITY if self.from_prior else NO_DENSITY
 
 
 def score_sentences(
@@ -92,6 +105,10 @@ def score_sentences(
     with q the density of the z that the decoder saw. Weights are float64, the networks f32.
     Components of a mixture are marginalised exactly; where z is one of at most `ENUMERATED`
     codes, so is z itself, and nothing is drawn.
+
+    A prior that has no density leaves no ratio to weigh with: then z_s ~ p, and
+    log p(x) ≥ E log 1/S Σ_s p(x|z_s), which is as valid and, as few draws from the prior fit a
+    sentence, much looser.
 
     Parameters
     ----------
@@ -141,7 +158,8 @@ def score_sentences(
                 progress("likelihood", done, len(corpus))
     _require_finite(log_likelihood if dense else reconstruction)
     drawn = dense and model.latent_dim > 0 and points is None
-    fitted = dense and not model.has_density
+    from_prior = dense and not prior_has_density(model)
+    fitted = dense and not from_prior and not model.has_density
     return SentenceScores(
         log_likelihood if dense else None,
         reconstruction,
@@ -150,6 +168,7 @@ def score_sentences(
         corpus.lengths + 1,
         fitted,
         0 if points is None else len(points),
+        from_prior,
     )
 
 
@@ -157,6 +176,11 @@ def _sampled(
     model: Model, batch: Batch, source: Batch, samples: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """The bound on log p(x), and the mean reconstruction of the first samples; ``(B,)`` each."""
+    if model.has_likelihood and not prior_has_density(model):
+        few = min(samples, ELBO_SAMPLES)
+        scores, _ = _sample_scores(model, batch, source, few, seed, weighed=False)
+        by_prior = prior_scores(model, batch, samples, seed, ROWS)  # (B, S)
+        return by_prior.logsumexp(1) - math.log(samples), scores.mean(1)
     scores, log_ratios = _sample_scores(model, batch, source, samples, seed)  # (B, S)
     log_weights = scores + log_ratios
     bound = log_weights.logsumexp(1) - math.log(log_weights.shape[1])
@@ -165,7 +189,8 @@ def _sampled(
 
 def _enumerated(model: Model, batch: Batch, source: Batch, points: Tensor) -> tuple[Tensor, Tensor]:
     """log p(x) = ln Σ_z p(z) p(x|z) and E_q log p(x|z), both exact, ``(B,)`` float64."""
-    posterior = model.posterior(source)
+    condition = model.read(batch)
+    posterior = model.posterior(source, condition)
     assert posterior is not None
     device = batch.tokens.device
     points = points.to(device).double()  # (C, D)
@@ -175,21 +200,25 @@ def _enumerated(model: Model, batch: Batch, source: Batch, points: Tensor) -> tu
     for part in points.split(chunk):
         z = part.expand(batch.size, -1, -1)  # (B, c, D)
         precision = model.decoder.output.weight.dtype
-        scores.append(model.decoder.log_prob_samples(z.to(precision), batch).double())
+        score = model.decoder.log_prob_samples(z.to(precision), batch, condition)
+        scores.append(score.double())
         shares.append(wide.log_prob(z).exp())
     found = torch.cat(scores, 1)  # (B, C)
-    bound = (found + model.log_prior(points)).logsumexp(1)
+    prior = model.log_prior(points.expand(batch.size, -1, -1), condition)  # (B, C)
+    bound = (found + prior).logsumexp(1)
     return bound, (torch.cat(shares, 1) * found).sum(1)
 
 
 def _sample_scores(
-    model: Model, batch: Batch, source: Batch, samples: int, seed: int
+    model: Model, batch: Batch, source: Batch, samples: int, seed: int, *, weighed: bool = True
 ) -> tuple[Tensor, Tensor | float]:
-    """log p(x|z_s) and log p(z_s)/q(z_s|x), ``(B, S)`` float64."""
-    posterior = model.posterior(source)
+    """log p(x|z_s) and, ``weighed``, log p(z_s)/q(z_s|x), ``(B, S)`` float64; z_s ~ q."""
+    weighed = weighed and model.has_likelihood
+    condition = model.read(batch)
+    posterior = model.posterior(source, condition)
     if posterior is None:
-        return model.decoder.log_prob_samples(None, batch).double(), 0.0
-    if model.has_likelihood:
+        return model.decoder.log_prob_samples(None, batch, condition).double(), 0.0
+    if weighed:
         posterior = with_density(posterior, seed, batch.index)
     draws = SentenceDraws(posterior, seed, batch.index)
     wide = posterior.map(Tensor.double)
@@ -198,9 +227,10 @@ def _sample_scores(
     scores, log_ratios = [], []
     for first in range(0, samples, chunk):
         z = draws.draw(min(chunk, samples - first))  # (B, S, D)
-        scores.append(model.decoder.log_prob_samples(z.to(precision), batch).double())
-        if model.has_likelihood:
-            log_ratios.append(model.log_prior(z) - wide.log_prob(z))
+        score = model.decoder.log_prob_samples(z.to(precision), batch, condition)
+        scores.append(score.double())
+        if weighed:
+            log_ratios.append(model.log_prior(z, condition) - wide.log_prob(z))
     return torch.cat(scores, 1), torch.cat(log_ratios, 1) if log_ratios else 0.0
 
 
@@ -233,6 +263,11 @@ def reconstruction(scores: SentenceScores) -> Metric:
     )
 
 
+def no_kl(found: PosteriorPass) -> str:
+    """Why posteriors have no KL, where they have none."""
+    return NO_DENSITY if found.prior_has_density else NO_PRIOR_DENSITY
+
+
 def kl(
     values: np.ndarray | None, reason: str = NO_DENSITY, samples: int = 0, fitted: bool = False
 ) -> Metric:
@@ -254,7 +289,7 @@ def elbo(scores: SentenceScores, kl_values: np.ndarray | None, kl_samples: int =
     ``kl_samples`` are the draws behind each KL, 0 for a closed form.
     """
     if kl_values is None:
-        return no_figure(NATS, NO_DENSITY, ELBO)
+        return no_figure(NATS, scores.no_kl, ELBO)
     return mean_over_sentences(
         scores.reconstruction - kl_values,
         NATS,
@@ -277,7 +312,7 @@ def ppl_elbo(scores: SentenceScores, kl_values: np.ndarray | None, kl_samples: i
     """Perplexity under the ELBO: an upper bound, looser than :func:`ppl`; see :func:`elbo`."""
     definition = "exp(−Σ ELBO / Σ (words + 1))"
     if kl_values is None:
-        return no_figure("per token", NO_DENSITY, definition)
+        return no_figure("per token", scores.no_kl, definition)
     return perplexity(
         kl_values - scores.reconstruction,
         scores.tokens,
@@ -307,6 +342,8 @@ def perplexity(
 def _importance(scores: SentenceScores) -> str:
     if not scores.samples:
         return _exact(scores)
+    if scores.from_prior:
+        return f"upper bound, loose: S = {scores.samples} prior samples a sentence"
     text = f"upper bound by importance weighting, S = {scores.samples} posterior samples a sentence"
     return f"{text} {FITTED}" if scores.fitted else text
 

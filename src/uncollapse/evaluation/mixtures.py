@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution
-from uncollapse.evaluation.likelihood import NATS, NO_DENSITY
+from uncollapse.evaluation.likelihood import NATS, no_kl
 from uncollapse.evaluation.metric import Metric, mean_over_sentences, no_figure
 from uncollapse.evaluation.passes import PosteriorPass
 from uncollapse.latents import COMPONENT
@@ -143,7 +143,7 @@ def _prior_metrics(model: Model, found: PosteriorPass) -> dict[str, Metric]:
     }
     definition = MIXTURES["kl_z_mixture"]
     if found.kl is None:
-        result["kl_z_mixture"] = no_figure(NATS, NO_DENSITY, definition)
+        result["kl_z_mixture"] = no_figure(NATS, no_kl(found), definition)
     else:
         kls = [found.kls[name].double().sum(1) for name in _mixtures(model)]
         values = torch.stack(kls).sum(0).numpy()

@@ -14,8 +14,15 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.product import side_by_side
 from uncollapse.evaluation.likelihood import NATS, perplexity
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
-from uncollapse.evaluation.passes import PosteriorPass, Progress, SentenceDraws, evaluating
+from uncollapse.evaluation.passes import (
+    PosteriorPass,
+    Progress,
+    SentenceDraws,
+    evaluating,
+)
+from uncollapse.evaluation.prior_draws import generator_of, row_conditions
 from uncollapse.latents.divergences import DualDivergence
+from uncollapse.latents.divergences.base import context_vector
 from uncollapse.model import Model
 
 NLL_TWR = "−log p(x|E z) + mean over steps of KL(q(z_t|x) ‖ p); not a bound on −log p(x)"
@@ -51,7 +58,8 @@ def twr(
     with evaluating(model) as device:
         for batch in sequential_batches(corpus, batch_size):
             mean = model.in_support(found.means[batch.index]).to(device)[:, None]  # (B, 1, D)
-            score = model.decoder.log_prob_samples(mean, batch.to(device))  # (B, 1)
+            batch = batch.to(device)
+            score = model.decoder.log_prob_samples(mean, batch, model.read(batch))  # (B, 1)
             log_prob[batch.index.numpy()] = score[:, 0].cpu().numpy()
             done += batch.size
             if progress is not None:
@@ -81,7 +89,8 @@ def ivae(
     """``nll_ivae``, ``kl_ivae`` and ``mi_ivae``: as iVAE measures itself, with its own critic.
 
     The learned KL is a lower bound on the true one (at most, in expectation), so the NLL that
-    it gives can lie below the true one: it flatters.
+    it gives can lie below the true one: it flatters. Given contexts, p is the prior of each
+    response's context, and the aggregate posterior that of all responses to it.
 
     References
     ----------
@@ -94,20 +103,25 @@ def ivae(
     with evaluating(model) as device:
         for batch in sequential_batches(corpus, batch_size):
             batch = batch.to(device)
-            found = model.infer(batch)
+            condition = model.read(batch)
+            found = model.infer(batch, condition=condition)
             rows = batch.index.cpu().numpy()
             # all latents together: each takes noise of its own from the sentence's stream
             posterior = side_by_side([found[name].posterior for name, _ in latents])
             z = SentenceDraws(posterior, seed, batch.index).draw(1).float()  # (B, 1, D)
-            generators = [_generator(seed, row) for row in rows.tolist()]
+            generators = [generator_of(seed, row) for row in rows.tolist()]
+            contexts = row_conditions(condition, batch.size)
+            context = context_vector(condition)
             parts = z[:, 0].split([latent.dim for _, latent in latents], -1)
             for (name, latent), part in zip(latents, parts, strict=True):
                 features, divergence = found[name].features, latent.divergence
                 assert isinstance(divergence, DualDivergence)
-                other = torch.cat([latent.prior.sample(1, own) for own in generators])
-                pair = divergence.estimates(part, other.to(part), features)
+                pairs = zip(contexts, generators, strict=True)
+                drawn = [latent.prior.given(one).sample(1, own) for one, own in pairs]
+                other = torch.cat(drawn).to(part)
+                pair = divergence.estimates(part, other, features, context)
                 scores[rows, 1:] += torch.stack(pair, 1).cpu().numpy()
-            score = model.decoder.log_prob_samples(z, batch)  # (B, 1)
+            score = model.decoder.log_prob_samples(z, batch, condition)  # (B, 1)
             scores[rows, 0] = score[:, 0].cpu().numpy()
             done += batch.size
             if progress is not None:
@@ -128,8 +142,3 @@ def has_learned_divergence(model: Model) -> bool:
 
 def _is_dual(latent: nn.Module) -> bool:
     return isinstance(latent.divergence, DualDivergence)
-
-
-def _generator(seed: int, row: int) -> torch.Generator:
-    mixed = np.random.SeedSequence((seed, row)).generate_state(1)[0]
-    return torch.Generator().manual_seed(int(mixed))

@@ -16,6 +16,7 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution, join
 from uncollapse.distributions.multivariate import MultivariateGaussian
 from uncollapse.distributions.product import Product, side_by_side
+from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.divergences import TimestepMean
@@ -115,12 +116,14 @@ class PosteriorPass:
     ----------
     posterior : Distribution
         ``(N, D)``, of the z that the decoder sees, all latents side by side; where it has no
-        density although z is random, the Gaussian fitted to its samples.
-    means : Tensor
-        ``(N, D)``: posterior means.
+        density although z is random and the prior has one, the Gaussian fitted to its samples.
+    relative : Distribution
+        The same in coordinates in which the prior is the same in every context.
+    means, relative_means : Tensor
+        ``(N, D)``: posterior means, and those of ``relative``.
     kls : dict of str to Tensor
         ``{latent: (N, D)}``: KL(q ‖ p), nats; ``(N, 1)`` where it does not split over
-        dimensions. Empty for an autoencoder.
+        dimensions. Empty for an autoencoder, and where a prior has no density.
     kl_samples : int
         Draws behind each KL; 0: closed form.
     fitted : bool
@@ -129,23 +132,28 @@ class PosteriorPass:
         ``(N,)``: mean KL of the steps that a timestep-mean divergence looks at, plus the KL of
         the other latents; None where no latent has that divergence.
     latents : dict of str to Distribution
-        ``{latent: (N, D)}``: the posteriors one by one.
+        ``{latent: (N, D)}``: those of ``relative`` one by one.
     variables : dict of str to Tensor
         ``{variable: (N, M, K)}``: log-probabilities of the values of the discrete variables.
+    prior_has_density : bool
+        Whether p(z) has one; without, no latent has a KL.
     """
 
     posterior: Distribution
+    relative: Distribution
     means: Tensor
+    relative_means: Tensor
     kls: dict[str, Tensor]
     kl_samples: int
     fitted: bool
     step_kl: Tensor | None
     latents: dict[str, Distribution] = field(default_factory=dict)
     variables: dict[str, Tensor] = field(default_factory=dict)
+    prior_has_density: bool = True
 
     @property
     def kl(self) -> Tensor | None:
-        """The KLs of all latents side by side; None for an autoencoder."""
+        """The KLs of all latents side by side; None where there are none."""
         return torch.cat(list(self.kls.values()), 1) if self.kls else None
 
 
@@ -166,9 +174,12 @@ def posterior_pass(
         return None
     latents = list(named.values())
     stepwise = has_step_divergence(model)
+    measurable = model.has_likelihood and prior_has_density(model)
     posteriors: list[list[Distribution]] = []
+    relatives: list[list[Distribution]] = []
     variables: dict[str, list[Tensor]] = {}
     means: list[Tensor] = []
+    relative_means: list[Tensor] = []
     kls: dict[str, list[Tensor]] = {}
     step_kls: list[Tensor] = []
     index: list[Tensor] = []
@@ -183,11 +194,13 @@ def posterior_pass(
             index.append(batch.index)
             parts = [inference.posterior for inference in found]
             means.append(torch.cat([part.mean for part in parts], -1).float().cpu())
-            if model.has_likelihood:
+            own = [inference.relative.mean for inference in found]
+            relative_means.append(torch.cat(own, -1).float().cpu())
+            if measurable:
                 parts = [with_density(part, seed, batch.index) for part in parts]
                 charged = []
-                for (name, latent), part in zip(named.items(), parts, strict=True):
-                    kl, samples = _kl(part, latent.prior, seed, batch.index)
+                for (name, inference), part in zip(inferences.items(), parts, strict=True):
+                    kl, samples = _kl(part, inference.prior, seed, batch.index)
                     charged.append(kl)
                     kls.setdefault(name, []).append(kl.float().cpu())
                     kl_samples = max(kl_samples, samples)
@@ -195,21 +208,54 @@ def posterior_pass(
                     pairs = zip(latents, found, charged, strict=True)
                     step_kls.append(torch.stack([_charged(*pair) for pair in pairs]).sum(0).cpu())
             posteriors.append(parts)
+            pairs = zip(found, parts, strict=True)
+            relatives.append([inference.prior.relative(part) for inference, part in pairs])
             done += batch.size
             if progress is not None:
                 progress("posteriors", done, len(corpus))
     order = torch.cat(index).argsort()
     joined = [join(column)[order] for column in zip(*posteriors, strict=True)]
+    relative = [join(column)[order] for column in zip(*relatives, strict=True)]
     return PosteriorPass(
         side_by_side(joined),
+        side_by_side(relative),
         torch.cat(means)[order],
+        torch.cat(relative_means)[order],
         {name: torch.cat(own)[order] for name, own in kls.items()},
         kl_samples,
-        model.has_likelihood and not model.has_density,
+        measurable and not model.has_density,
         torch.cat(step_kls)[order] if step_kls else None,
-        dict(zip(named, joined, strict=True)),
+        dict(zip(named, relative, strict=True)),
         {name: torch.cat(parts)[order] for name, parts in variables.items()},
+        prior_has_density(model),
     )
+
+
+def context_vectors(model: Model, corpus: Corpus, *, batch_size: int = 32) -> Condition | None:
+    """The contexts of a whole corpus, in its order; without what came after each turn.
+
+    None for a model that is told of none.
+    """
+    if model.context is None:
+        return None
+    vectors, present, index = [], [], []
+    with evaluating(model) as device:
+        for batch in sequential_batches(corpus, batch_size):
+            found = model.read(batch.to(device))
+            assert found is not None
+            vectors.append(found.vector)
+            present.append(found.present)
+            index.append(batch.index)
+    order = torch.cat(index).argsort()
+    found, known = torch.cat(vectors)[order], torch.cat(present)[order]
+    return without_turns(found, known, model.context.memory_dim)
+
+
+def without_turns(vector: Tensor, present: Tensor, memory_dim: int) -> Condition:
+    """Contexts ``(B, C)`` without what came after each of their turns."""
+    nothing = vector.new_zeros(len(vector), 0, memory_dim)
+    mask = torch.zeros(len(vector), 0, dtype=torch.bool, device=vector.device)
+    return Condition(vector, nothing, mask, present)
 
 
 def prior_scale(model: Model) -> Tensor:
@@ -219,9 +265,15 @@ def prior_scale(model: Model) -> Tensor:
 
 
 def has_step_divergence(model: Model) -> bool:
-    """Whether a latent is trained with the mean KL of its steps (TWR-VAE)."""
-    latents = model.latents.values()
-    return any(isinstance(latent.divergence, TimestepMean) for latent in latents)
+    """Whether a latent is trained with the mean KL of its steps (TWR-VAE), and all have a KL."""
+    latents = model.named_latents().values()
+    stepwise = any(isinstance(latent.divergence, TimestepMean) for latent in latents)
+    return stepwise and prior_has_density(model)
+
+
+def prior_has_density(model: Model) -> bool:
+    """Whether p(z) has one: without, there is a likelihood but neither a KL nor an ELBO."""
+    return all(latent.prior.has_density for latent in model.named_latents().values())
 
 
 def _kl(posterior: Distribution, prior: Prior, seed: int, index: Tensor) -> tuple[Tensor, int]:
@@ -239,4 +291,4 @@ def _charged(latent: Latent, inference: Inference, kl: Tensor) -> Tensor:
     if not isinstance(latent.divergence, TimestepMean):
         return kl.sum(-1)
     config = TimestepMeanConfig(kind="timestep-mean", last=latent.divergence.last)
-    return TimestepMean(config)(inference, latent.prior)
+    return TimestepMean(config)(inference)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
+from uncollapse.data.batches import sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.decoders.generation import generate
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
 RESAMPLES = 200
+WRITTEN = 512  # sentences written together
 DEFINITION = (
     "corpus BLEU-4 (0 to 100) of the greedy decoding of E_q z, of codes and directions the one "
     "nearest to it, against the sentence"
@@ -40,9 +43,7 @@ def reconstruction_bleu(
         the corpora are tokenised. The error is a bootstrap over sentences.
     """
     longest = int(corpus.lengths.max())
-    with evaluating(model):
-        z = model.in_support(found.means)
-        written = generate(model.decoder, z, max_length=longest)
+    written = write_greedily(model, corpus, found.means, longest)
     outputs = [tokenizer.decode(ids) for ids in written]
     references = [tokenizer.decode(corpus.sentence(i)) for i in range(len(corpus))]
     value, error, signature = corpus_bleu(outputs, references)
@@ -51,6 +52,20 @@ def reconstruction_bleu(
         f"sacrebleu {signature}; bootstrap error"
     )
     return Metric(value, "BLEU", error, estimator, len(corpus), DEFINITION)
+
+
+def write_greedily(model: Model, corpus: Corpus, z: Tensor, max_length: int) -> list[list[int]]:
+    """Greedy sentences at the points next to ``z`` ``(N, D)``, each in the context of its row."""
+    written: dict[int, list[int]] = {}
+    with evaluating(model) as device:
+        for batch in sequential_batches(corpus, WRITTEN):
+            batch = batch.to(device)
+            near = model.in_support(z[batch.index.cpu()].to(device))
+            sentences = generate(
+                model.decoder, near, condition=model.read(batch), max_length=max_length
+            )
+            written |= dict(zip(batch.index.tolist(), sentences, strict=True))
+    return [written[row] for row in range(len(corpus))]
 
 
 def corpus_bleu(outputs: list[str], references: list[str]) -> tuple[float, float | None, str]:

@@ -13,7 +13,7 @@ from uncollapse.data.tokenizer import UNK, Tokenizer
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation import likelihood
 from uncollapse.evaluation.information import MI, active_units, mutual_information
-from uncollapse.evaluation.likelihood import FITTED, NO_DENSITY, NO_LATENT, score_sentences
+from uncollapse.evaluation.likelihood import FITTED, NO_LATENT, score_sentences
 from uncollapse.evaluation.metric import Metric, no_figure, ratio_over_sentences
 from uncollapse.evaluation.mixtures import mixture_metrics, mixture_names
 from uncollapse.evaluation.paper_variants import has_learned_divergence, ivae, twr
@@ -126,7 +126,7 @@ def evaluate(
         result["kl"] = (
             likelihood.kl(None, NO_LATENT)
             if found is None
-            else likelihood.kl(values, NO_DENSITY, found.kl_samples, found.fitted)
+            else likelihood.kl(values, likelihood.no_kl(found), found.kl_samples, found.fitted)
         )
     if wanted & {"mi", "active_units"}:
         result |= _information(found, seed, model)
@@ -192,12 +192,12 @@ def _information(found: PosteriorPass | None, seed: int, model: Model) -> dict[s
             "active_units": no_figure("units", NO_LATENT, definition),
         }
     if found.kl is None:
-        mi = no_figure("nats", NO_DENSITY, MI)
+        mi = no_figure("nats", likelihood.no_kl(found), MI)
     else:
         count = len(found.means)
         # spread evenly: neighbours in a file are often alike
         rows = torch.linspace(0, count - 1, min(count, INFORMATION_SENTENCES)).round().long()
-        mi = mutual_information(found.posterior[rows], seed=seed)
+        mi = mutual_information(found.relative[rows], seed=seed)
         if found.fitted:
             mi = replace(mi, estimator=f"{mi.estimator}; {FITTED}")
-    return {"mi": mi, "active_units": active_units(found.means, prior_scale(model))}
+    return {"mi": mi, "active_units": active_units(found.relative_means, prior_scale(model))}

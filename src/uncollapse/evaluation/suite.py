@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
@@ -10,6 +11,8 @@ from uncollapse.device import check_seed
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation.agreement import CLUSTERS, cluster_probes
 from uncollapse.evaluation.classifier import SUPERVISED, supervised_baseline
+from uncollapse.evaluation.dialogue import dialogue_probes
+from uncollapse.evaluation.dialogue_figures import DIALOGUE, EMBEDDINGS
 from uncollapse.evaluation.generation import GENERATION, generation_probes
 from uncollapse.evaluation.geometry import GEOMETRY, geometry_probes
 from uncollapse.evaluation.metric import Metric
@@ -25,9 +28,10 @@ PROBES = {
     "supervised": SUPERVISED,
     "geometry": GEOMETRY,
     "clusters": CLUSTERS,
+    "dialogue": DIALOGUE,
 }
 # they compare with training sentences, or learn from their labels
-NEED_TRAINING = {"generation", "representation", "supervised"}
+NEED_TRAINING = {"generation", "representation", "supervised", "dialogue"}
 
 
 def probe(
@@ -39,6 +43,7 @@ def probe(
     metrics: Sequence[str] | None = None,
     samples: int = 500,
     generated: int = 10_000,
+    vectors: str | Path | None = None,
     seed: int = 0,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -51,16 +56,18 @@ def probe(
     tokenizer : Tokenizer
     test : Corpus
         Sentences that the model has not seen, encoded with ``tokenizer``; with labels for the
-        probes of representation and clusters.
+        probes of representation, clusters and dialogue.
     train : Corpus, optional
-        Training sentences, for the probes of generation and representation.
+        Training sentences, for the probes of generation, representation and dialogue.
     metrics : sequence of str, optional
         Figures, or groups of them: ``standard``, ``generation``, ``representation``,
-        ``supervised``, ``geometry``, ``clusters``. By default the standard ones.
+        ``supervised``, ``geometry``, ``clusters``, ``dialogue``. By default the standard ones.
     samples : int
         Importance samples a sentence, S.
     generated : int
-        Sentences that the generation probes write.
+        Sentences that the generation probes write, and responses those of dialogue.
+    vectors : path, optional
+        Word vectors for the probes of dialogue; without it they are trained on ``train``.
     seed : int
         Of all draws.
     batch_size : int
@@ -79,7 +86,7 @@ def probe(
         For an unknown name, or data that a figure needs and that is missing.
     """
     groups = {"standard": metric_names(model), **PROBES}
-    names = check_request(model, metrics, samples=samples, generated=generated)
+    names = check_request(model, metrics, samples=samples, generated=generated, vectors=vectors)
     check_seed(seed)
     whole = set(groups) & set(metrics or ["standard"])
     chosen: dict[str, Sequence[str] | None] = {}
@@ -133,6 +140,19 @@ def probe(
                 seed=seed,
                 progress=progress,
             )
+        elif train is not None and group == "dialogue":
+            result |= dialogue_probes(
+                model,
+                tokenizer,
+                train,
+                test,
+                metrics=wanted,
+                generated=generated,
+                vectors=vectors,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+            )
         elif train is not None:
             (name,) = SUPERVISED
             result[name] = supervised_baseline(
@@ -147,9 +167,14 @@ def probe(
 
 
 def check_request(
-    model: Model, metrics: Sequence[str] | None, *, samples: int, generated: int
+    model: Model,
+    metrics: Sequence[str] | None,
+    *,
+    samples: int,
+    generated: int,
+    vectors: str | Path | None = None,
 ) -> set[str]:
-    """Refuse unknown figures, and numbers of samples that give none; parameters as in `probe`.
+    """Refuse unknown figures, and what gives none; parameters as in `probe`.
 
     Returns
     -------
@@ -165,6 +190,11 @@ def check_request(
         raise UserError(f"samples must be at least 1, not {samples}")
     if generated < 2:
         raise UserError(f"generated must be at least 2, not {generated}")
+    if vectors is not None:
+        if not names & set(EMBEDDINGS):
+            raise UserError("word vectors are of use with the dialogue figures only")
+        if not Path(vectors).is_file():
+            raise UserError(f"cannot read the vectors {vectors}: there is no such file")
     return names
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from uncollapse.distributions.base import Distribution
+from uncollapse.encoders.context import Condition
 from uncollapse.latents.priors import Mixture, MixtureKL, Prior
 
 
@@ -22,8 +23,14 @@ class Inference:
     features : Tensor
         ``(B, H)``: what the posterior was read from; with a posterior at every step, what the
         last real one was.
+    prior : Prior
+        Of the rows of the batch, given their contexts.
+    condition : Condition, optional
+        Their contexts.
     steps : Distribution, optional
         ``(B, T, D)``: the posteriors at every step, where there are such.
+    step_prior : Prior, optional
+        The prior of each of these.
     mask : Tensor, optional
         ``(B, T)``: which steps are real.
     z : Tensor, optional
@@ -36,7 +43,10 @@ class Inference:
 
     posterior: Distribution
     features: Tensor
+    prior: Prior
+    condition: Condition | None = None
     steps: Distribution | None = None
+    step_prior: Prior | None = None
     mask: Tensor | None = None
     z: Tensor | None = None
     log_prob: Tensor | None = None
@@ -53,9 +63,15 @@ class Inference:
                     self.z = self.posterior.rsample()
         return self.z
 
-    def mixture_kl(self, prior: Prior) -> MixtureKL:
+    @property
+    def relative(self) -> Distribution:
+        """The posterior in coordinates in which the prior is the same in every context."""
+        return self.prior.relative(self.posterior)
+
+    def mixture_kl(self) -> MixtureKL:
         """The parts of the KL to a mixture prior, computed once."""
         if self._mixture_kl is None:
+            prior = self.prior
             assert isinstance(prior, Mixture)
             assert self.log_weights is not None
             with torch.autocast(self.features.device.type, enabled=False):

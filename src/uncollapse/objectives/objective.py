@@ -24,7 +24,7 @@ class Loss:
         Weight of the divergence in this batch.
     parts : dict of str to Tensor
         ``(B,)`` each, unweighted, of all that counts: ``reconstruction``, unless its weight is
-        0 ``divergence of NAME``, and ``supervision by COLUMN``.
+        0 ``divergence of NAME``, ``supervision by COLUMN``, and what else is added.
     """
 
     total: Tensor
@@ -33,14 +33,23 @@ class Loss:
 
 
 class Objective:
-    """−reconstruction + weight · divergence + Σ weight · supervision, mean over the batch, nats.
+    """−reconstruction + weight · divergence + Σ weight · rest, mean over the batch, nats.
 
-    The weight of the divergence follows a schedule, those of the supervision stay.
+    The rest is the supervision, and whatever else is added. The weight of the divergence follows
+    a schedule, those of the rest stay.
     """
 
     def __init__(self, config: ObjectiveConfig) -> None:
         self.schedule = config.weight
         self.supervision = {part.column: part.weight for part in config.supervision}
+        self.extra: dict[str, float] = {}
+        if config.bag_of_words is not None:
+            self.extra["bag of words"] = config.bag_of_words.weight
+        self.extra["policy"] = config.policy
+        self.extra["attribute forcing"] = config.attribute_forcing
+        self.adversarial = config.adversarial
+        if config.adversarial is not None:
+            self.extra["adversarial"] = config.adversarial.weight
 
     def __call__(self, terms: Terms, total_sentences: int, progress: Progress) -> Loss:
         """Weigh, reduce and add.
@@ -59,15 +68,19 @@ class Objective:
         parts = {"reconstruction": terms.reconstruction}
         if weight:
             parts |= {f"divergence of {name}": value for name, value in terms.divergence.items()}
-        parts |= {f"supervision by {name}": value for name, value in terms.extra.items()}
+        parts |= {f"supervision by {name}": value for name, value in terms.supervision.items()}
+        parts |= {name: value for name, value in terms.extra.items() if self.extra.get(name)}
         return Loss(per_sentence.sum() / total_sentences, weight, parts)
 
     def per_sentence(self, terms: Terms, weight: float | None = None) -> Tensor:
         """The objective of every sentence, ``(B,)``; by default at the schedule's final weight."""
         weight = final_weight(self.schedule) if weight is None else weight
         loss = -terms.reconstruction
-        for column, value in terms.extra.items():
+        for column, value in terms.supervision.items():
             loss = loss + self.supervision[column] * value
+        for name, value in terms.extra.items():
+            if self.extra.get(name):
+                loss = loss + self.extra[name] * value
         if weight == 0:  # zero times infinity would not be zero
             return loss
         for divergence in terms.divergence.values():

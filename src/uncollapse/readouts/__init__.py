@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from uncollapse.encoders import Encoded
+from uncollapse.precision import widened
 
 Readout = Callable[[Encoded], Tensor]
 
@@ -26,7 +27,7 @@ def last(encoded: Encoded) -> Tensor:
 def mean(encoded: Encoded) -> Tensor:
     """Mean over real steps, ``(B, H)``."""
     mask = encoded.mask[:, :, None]  # (B, T, 1)
-    return encoded.states.float().masked_fill(~mask, 0).sum(1) / mask.sum(1)
+    return widened(encoded.states).masked_fill(~mask, 0).sum(1) / mask.sum(1)
 
 
 def max_pool(encoded: Encoded) -> Tensor:

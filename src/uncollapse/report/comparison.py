@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uncollapse import __version__, saving
+from uncollapse.evaluation.dialogue_figures import DIALOGUE, HEADLINE
 from uncollapse.evaluation.mixtures import ACCURACY, ORDER
 from uncollapse.evaluation.suite import PROBES
 from uncollapse.plots import to_svg
@@ -89,7 +90,8 @@ class Comparison:
     def tables(self) -> dict[str, Table]:
         """The same by subject.
 
-        ``standard`` figures, those of ``mixtures`` and codes, and of each group of probes.
+        ``standard`` figures, those of ``mixtures`` and codes, and of each group of probes; of
+        all figures of ``dialogue``, which are too many to read, the main ones.
         """
         found = dict.fromkeys(metric for run in self.summaries for metric in run.metrics)
         probes = {metric for members in PROBES.values() for metric in members}
@@ -97,6 +99,8 @@ class Comparison:
         groups = {"mixtures": (*ORDER, *supervised), **PROBES}
         others = {metric for members in groups.values() for metric in members}
         groups = {"standard": [name for name in found if name not in others], **groups}
+        if found.keys() >= set(DIALOGUE):
+            groups["dialogue"] = HEADLINE
         return {
             group: self._table([name for name in members if name in found])
             for group, members in groups.items()
@@ -107,6 +111,12 @@ class Comparison:
     def tradeoff(self) -> TradeOff | None:
         """What the varied key trades; None without a sweep, or without figures to hold."""
         return None if self.sweep is None else draw_tradeoff(self.sweep, self.table)
+
+    @property
+    def _further(self) -> str:
+        """Where to find what no table shows; empty if there is nothing."""
+        hidden = len(self.table.columns) - sum(len(t.columns) for t in self.tables.values())
+        return f"{hidden} more figures are in comparison.json." if hidden else ""
 
     def _shown(self, system: str) -> str:
         if self.sweep is None:
@@ -130,7 +140,8 @@ class Comparison:
         """The tables for a terminal, with what must be known to read them."""
         tables = self.tables.values()
         lines = [line for table in tables for line in (table.to_text(), "")]
-        return "\n".join([*lines, self.table.errors, *self.failure_lines()])
+        notes = filter(None, [self.table.errors, self._further])
+        return "\n".join([*lines, *notes, *self.failure_lines()])
 
     def to_markdown(self) -> str:
         """The tables and the definitions of their columns."""
@@ -141,7 +152,9 @@ class Comparison:
         for part in self.tables.values():
             lines += ["", part.to_markdown()]
         lines += ["", f"{table.errors}.", ""]
-        lines += [f"- **{column.heading}**: {column.definition}" for column in table.columns]
+        shown = [column for part in self.tables.values() for column in part.columns]
+        lines += [f"- **{column.heading}**: {column.definition}" for column in shown]
+        lines += ["", self._further] if self._further else []
         lines += ["", *(f"- {line}" for line in self.failure_lines())] if self.failures else []
         return "\n".join(lines).replace("<", "&lt;") + "\n"
 

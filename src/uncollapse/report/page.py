@@ -27,6 +27,7 @@ SUBJECTS = {
     "supervised": "What labels alone give",
     "geometry": "The shape of the latent space",
     "clusters": "Clusters, held against the labels",
+    "dialogue": "Responses, held against real ones",
 }
 # the page may load nothing at all, whatever the sentences in it are
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"

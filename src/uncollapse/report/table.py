@@ -14,6 +14,9 @@ ACRONYMS = {
     **{name: name.upper() for name in ("kl", "elbo", "nll", "ppl", "mi", "bleu", "rouge", "twr")},
     "ivae": "iVAE",
     "l": "L",  # ROUGE-L
+    "f1": "F1",
+    "wae": "(WAE)",  # by the protocol of DialogWAE
+    "cvae": "(CVAE)",  # by that of the CVAE of Zhao et al.
     "bilstm": "biLSTM",
 }
 # where the parts of a name, joined, would not say what the field calls the figure
@@ -29,8 +32,10 @@ HEADINGS = {
     "cluster_completeness": "completeness",
     "cluster_purity": "purity",
     "cluster_ami": "AMI",
+    "bleu_sacre": "sacreBLEU",
 }
 # of a supervised column; that of a probe has a number of labels in place of the column
+ORDER = re.compile(r"(?P<what>bleu|distinct)_(?P<order>\d)(?P<rule>_.*)")
 ACCURACY = re.compile(r"accuracy_(?P<column>\D.*)")
 OVER_SEEDS = "± is the standard error over seeds (a single finished seed: of the estimator)"
 OF_ESTIMATOR = "± is the standard error of the estimator"
@@ -63,7 +68,10 @@ class Column:
             return HEADINGS[self.name]
         if accuracy := ACCURACY.fullmatch(self.name):
             return f"accuracy ({accuracy['column']})"
-        return " ".join(ACRONYMS.get(part, part) for part in self.name.split("_"))
+        # BLEU-4, distinct-2
+        name = ORDER.sub(r"\g<what>-\g<order>\g<rule>", self.name)
+        parts = (part.partition("-") for part in name.split("_"))
+        return " ".join(ACRONYMS.get(part, part) + dash + n for part, dash, n in parts)
 
     @property
     def shown_unit(self) -> str:

@@ -65,11 +65,12 @@ class Aggressive(Strategy):
         self.state = AggressiveState()
 
     def optimizers(self, model: Model) -> dict[str, Optimizer]:
-        """One for each player."""
+        """One for the encoder's side; one for the decoder and the prior."""
         players = model.players()
+        generation = [*players["generation"], *players.get("prior", [])]
         return {
-            name: build_optimizer(self.config, players[name])
-            for name in ("inference", "generation")
+            "inference": build_optimizer(self.config, players["inference"]),
+            "generation": build_optimizer(self.config, generation),
         }
 
     def step(self, learner: Learner, batch: Batch) -> Pass:

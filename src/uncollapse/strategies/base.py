@@ -58,9 +58,9 @@ class Learner(Protocol):
 class Strategy(ABC):
     """Who learns when: owns the optimisers of the players, and their step size.
 
-    The players are ``inference`` (encoder and posteriors) and ``generation`` (decoder and
-    priors). The networks of a divergence (``critic``) learn before every step of theirs,
-    whatever the strategy.
+    The players are ``inference`` (encoder and posteriors), ``generation`` (decoder and what reads
+    contexts) and ``prior`` (its components). The networks of a divergence (``critic``) learn
+    before every step of theirs, whatever the strategy.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def optimizers(self, model: Model) -> dict[str, Optimizer]:
-        """The optimisers by name; every parameter of the two players belongs to one of them."""
+        """The optimisers by name; every parameter that learns belongs to one of them."""
 
     @abstractmethod
     def step(self, learner: Learner, batch: Batch) -> Pass:

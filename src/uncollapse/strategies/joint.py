@@ -1,4 +1,4 @@
-"""Joint training: both players learn in every step, with one optimiser."""
+"""Joint training: all players learn in every step, with one optimiser."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class Joint(Strategy):
     """One optimiser, one update a batch."""
 
     def optimizers(self, model: Model) -> dict[str, Optimizer]:
-        """One, over both players."""
+        """One, over all players that a stage lets learn."""
         players = model.players()
-        learning = [*players.get("inference", []), *players["generation"]]
+        names = ("inference", "generation", "prior")
+        learning = [parameter for name in names for parameter in players.get(name, [])]
         return {"joint": build_optimizer(self.config, learning)}
 
     def step(self, learner: Learner, batch: Batch) -> Pass:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from uncollapse.config import (
+    AdversarialStrategyConfig,
     ConstantScheduleConfig,
     ObjectiveConfig,
     PretrainedStrategyConfig,
     Recipe,
     TrainingConfig,
+    TwoStageStrategyConfig,
 )
+from uncollapse.objectives.schedules import final_weight
 from uncollapse.strategies.aggressive import Aggressive
 from uncollapse.strategies.base import Strategy
 from uncollapse.strategies.joint import Joint
@@ -30,6 +33,10 @@ class Stage:
     objective : ObjectiveConfig
     restart : bool
         Whether the decoder starts anew before this stage.
+    learning : tuple of str, optional
+        The players that learn (see `Model.players`), the others being frozen; None: all.
+    blank : bool
+        Whether contexts are held back, all of them.
     """
 
     name: str
@@ -37,6 +44,8 @@ class Stage:
     training: TrainingConfig
     objective: ObjectiveConfig
     restart: bool = False
+    learning: tuple[str, ...] | None = None
+    blank: bool = False
 
 
 def alone(strategy: type[Strategy]) -> Callable[[Recipe], list[Stage]]:
@@ -74,7 +83,61 @@ def pretrained(recipe: Recipe) -> list[Stage]:
     return [first, replace(rest, restart=True)]
 
 
-STAGES = {"joint": alone(Joint), "aggressive": alone(Aggressive), "pretrained": pretrained}
+def adversarial(recipe: Recipe) -> list[Stage]:
+    """Maximum likelihood alone, selected on the objective; then the policy gradient beside it."""
+    config = recipe.strategy
+    assert isinstance(config, AdversarialStrategyConfig)
+    changes = {
+        "max_epochs": config.epochs,
+        "learning_rate": config.learning_rate or recipe.training.learning_rate,
+        "plateau": config.plateau,
+        "select_on": "objective",
+    }
+    training = recipe.training.model_copy(update=changes)
+    likelihood = recipe.objective.model_copy(update={"adversarial": None})
+    first = Stage("pretraining", Joint(training), training, likelihood)
+    # annealing is over
+    constant = ConstantScheduleConfig(value=final_weight(recipe.objective.weight))
+    annealed = recipe.objective.model_copy(update={"weight": constant})
+    return [first, Stage("", Joint(recipe.training), recipe.training, annealed)]
+
+
+def two_stage(recipe: Recipe) -> list[Stage]:
+    """A VAE of responses first; frozen, it says what the decoder of a dialogue model is given.
+
+    The first stage is the recipe's own objective without contexts. In the second the decoder
+    starts anew, and learns with all that reads contexts: log p(response|z, context) at
+    z ~ q(z|response), the policy and attribute forcing, and no divergence.
+
+    References
+    ----------
+    Zhao et al. 2018, "Unsupervised Discrete Sentence Representation Learning for Interpretable
+    Neural Dialog Generation", section 3.2; Shi et al. 2020, "Dispersed Exponential Family
+    Mixture VAEs for Interpretable Text Generation", section 4.4.
+    """
+    config = recipe.strategy
+    assert isinstance(config, TwoStageStrategyConfig)
+    changes = {
+        "max_epochs": config.epochs,
+        "learning_rate": config.learning_rate or recipe.training.learning_rate,
+        "plateau": config.plateau,
+    }
+    training = recipe.training.model_copy(update=changes)
+    of_responses = recipe.objective.model_copy(update={"policy": 0.0, "attribute_forcing": 0.0})
+    first = Stage("pretraining", Joint(training), training, of_responses, blank=True)
+    weightless = recipe.objective.model_copy(update={"weight": ConstantScheduleConfig(value=0)})
+    (rest,) = alone(Joint)(recipe)
+    rest = replace(rest, objective=weightless, restart=True, learning=("generation",))
+    return [first, rest]
+
+
+STAGES = {
+    "joint": alone(Joint),
+    "aggressive": alone(Aggressive),
+    "pretrained": pretrained,
+    "two-stage": two_stage,
+    "adversarial": adversarial,
+}
 
 
 def build_stages(recipe: Recipe) -> list[Stage]:

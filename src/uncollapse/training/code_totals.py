@@ -44,6 +44,7 @@ class CodeTotals:
         self._probs = {name: Totals() for name in self._sizes}
         self._mixtures = {name: Totals() for name in self._priors}
         self._labels: dict[str, Totals] = {}
+        self._policies: dict[str, Totals] = {}
 
     def add(self, terms: Terms, batch: Batch) -> None:
         """Take one batch."""
@@ -60,17 +61,21 @@ class CodeTotals:
             }
             self._mixtures[name].add({key: values.double().sum() for key, values in found.items()})
         for part in self._supervision:
-            if part.column not in terms.extra:
+            if part.column not in terms.supervision:
                 continue
             labels = batch.labels[part.column]
             guess = terms.variables[part.variable][:, part.index].argmax(-1)  # (B,)
             self._labels.setdefault(part.column, Totals()).add(
                 {
-                    "supervision": terms.extra[part.column].double().sum(),
+                    "supervision": terms.supervision[part.column].double().sum(),
                     "accuracy": (guess == labels).sum(),
                     "labelled": (labels >= 0).sum(),
                 }
             )
+
+        for name, hits in terms.policy_hits.items():
+            counts = {"policy_accuracy": (hits > 0).sum(), "foretold": (hits >= 0).sum()}
+            self._policies.setdefault(name, Totals()).add(counts)
 
     def finish(self, sentences: float) -> dict[str, float]:
         """Means over all processes, as in `Validation.finish`; every process must ask."""
@@ -93,6 +98,10 @@ class CodeTotals:
             labelled = sums.pop("labelled")
             if labelled:
                 result |= {f"{key}/{column}": value / labelled for key, value in sums.items()}
+        for name, totals in self._policies.items():
+            sums = totals.reduced()
+            if sums["foretold"]:
+                result[f"policy_accuracy/{name}"] = sums["policy_accuracy"] / sums["foretold"]
         return result
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.optim import Adam
 
 from uncollapse.config import CriticConfig
@@ -28,6 +31,12 @@ class Critic:
         self.parameters = model.players()["critic"]
         self.optimizer = Adam(self.parameters, settings.learning_rate)
 
+    def lesson(self, batch: Batch) -> Callable[[], Tensor]:
+        """What is lowered, ``(B,)``, computed anew whenever it is asked for."""
+        with torch.no_grad():
+            found = self.model.infer(batch)
+        return lambda: self.model.critic_loss(found)
+
     def learn(self, batch: Batch) -> bool:
         """Take all steps that a batch gives rise to.
 
@@ -37,10 +46,9 @@ class Critic:
             False where the loss or a gradient is not finite, in every process alike; that
             step is not made.
         """
-        with torch.no_grad():
-            found = self.model.infer(batch)
+        lesson = self.lesson(batch)
         for _ in range(self.steps):
-            loss = self.model.critic_loss(found)  # (B,)
+            loss = lesson()  # (B,)
             with torch.autocast(loss.device.type, enabled=False):
                 # not `backward`: that would wait for the players' gradients of all processes
                 gradients = torch.autograd.grad(loss.sum() / batch.total, self.parameters)

@@ -52,7 +52,8 @@ def diagnose(model: Model, corpus: Corpus, *, seed: int = 0, batch_size: int = 3
     sizes = model.variable_sizes()
     verdicts: dict[str, Verdict] = {}
     latents = model.named_latents()
-    means = found.means.split([latent.dim for latent in latents.values()], 1)  # (N, D) each
+    widths = [latent.dim for latent in latents.values()]
+    means = found.relative_means.split(widths, 1)  # (N, D) each
     for (name, latent), own in zip(latents.items(), means, strict=True):
         of_codes = [
             _judge_codes(variable, size, latent, found, seed)

@@ -67,7 +67,8 @@ class Epochs(Callback):
         state, validation = module.state, module.validation
         row = self._row(module) | module.strategy.end_epoch(self._means)
         score = validation.score(self._means)
-        if state.best_score is None or score < state.best_score:
+        newest = module.config.select_on == "last"
+        if newest or state.best_score is None or score < state.best_score:
             state.best_epoch, state.best_score = state.epoch + 1, score
             on_first_process(lambda: self.store.save_best(module.model))
         action = state.plateau.update(score, state.epoch, module.config.plateau)

@@ -54,7 +54,7 @@ def fit(
     Parameters
     ----------
     model, objective
-        What is trained, and what is minimised.
+        What is trained, and what is minimised; a strategy may change the latter by stages.
     recipe : Recipe
         What the model was built from. Its ``strategy``, ``training`` and ``data.bucket_pool``
         are used.
@@ -114,7 +114,10 @@ def fit(
             rows += run_stage(stage, model, weighed, surroundings, store, payload, stage_seed).rows
         payload = stores[-1].load()
         if stages[-1].restart and payload is None:
-            restart_decoder(model, recipe, derived_seed(seed, len(stages), NEW_DECODER))
+            fresh = derived_seed(seed, len(stages), NEW_DECODER)
+            restart_decoder(model, recipe, fresh, stages[-1].learning)
+        if stages[-1].objective != recipe.objective:
+            objective = Objective(stages[-1].objective)
         state = run_stage(stages[-1], model, objective, surroundings, stores[-1], payload, seed)
     model.to(home).eval()
     assert state.best_epoch is not None

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from uncollapse.errors import RunError
 from uncollapse.objectives.schedules import Progress, weight_at
 from uncollapse.strategies.base import Pass
+from uncollapse.training.adversarial import AdversarialCritic, adversarial_terms
 from uncollapse.training.critic import Critic
 from uncollapse.training.guard import find_nonfinite
 from uncollapse.training.processes import any_process, gather_objects, processes
@@ -75,7 +76,10 @@ class TrainingModule(LightningModule):
     def configure_optimizers(self) -> list[Optimizer]:
         self.optimizer_of = self.strategy.optimizers(self.model)
         settings = self.model.critic_settings()
-        self.critic = None if settings is None else Critic(self.model, settings)
+        learns = any(p.requires_grad for p in self.model.players().get("critic", []))
+        self.critic = Critic(self.model, settings) if settings is not None and learns else None
+        if self.objective.adversarial is not None:
+            self.critic = AdversarialCritic(self.model, self.objective.adversarial)
         return list(self.every_optimizer().values())
 
     def every_optimizer(self) -> dict[str, Optimizer]:
@@ -96,6 +100,8 @@ class TrainingModule(LightningModule):
             "sentences": torch.tensor(batch.size),
         }
         sums |= {f"kl/{name}": kl.sum() for name, kl in terms.kl.items()}
+        if "reward" in terms.extra:
+            sums["reward"] = terms.extra["reward"].sum()
         self.totals.add(sums)
 
     def loss(self, batch: Batch) -> Pass:
@@ -105,6 +111,10 @@ class TrainingModule(LightningModule):
         progress = Progress(self.state.batches_seen, self.state.batches_per_epoch)
         self.model.schedule(progress.epochs)
         terms = self.model(batch, weight_at(self.objective.schedule, progress))
+        adversarial = self.objective.adversarial
+        if adversarial is not None:
+            listens = self.state.batches_seen >= adversarial.warmup_batches
+            terms.extra |= adversarial_terms(self.model, batch, adversarial, listens=listens)
         loss = self.objective(terms, batch.total, progress)
         self.kl_weight = float(loss.weight)
         return Pass(batch, terms, loss)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, Trainer
 
 from uncollapse.data.batches import Batch, BucketedBatches, sequential_batches
+from uncollapse.freezing import frozen
 from uncollapse.training.checkpoint import CheckpointStore
 from uncollapse.training.epochs import Epochs
 from uncollapse.training.module import TrainingModule
@@ -98,8 +99,10 @@ def run_stage(
     # of the run itself: a stage before it has a name, and a language model no latent
     snapshots = config.snapshots if model.latent_dim and not stage.name else ()
     trainer = Trainer(
-        # at weight 0, no loss asks for them
-        **place.for_trainer(unused_parameters=model.learns_by_divergence),
+        # at weight 0 or without contexts, no loss asks for them
+        **place.for_trainer(
+            unused_parameters=model.learns_by_divergence or model.context is not None
+        ),
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         max_epochs=config.max_epochs - state.epoch,
         num_sanity_val_steps=0,
@@ -130,23 +133,41 @@ def run_stage(
             batches,
             Validation(objective, len(validation), config.select_on, model),
         )
-        model.train()
-        trainer.fit(
-            module,
-            _Loader(lambda: batches.epoch(state.epoch, state.batch)),
-            _Loader(
-                lambda: sequential_batches(
-                    validation, config.batch_size, rank=place.rank, world=place.world
-                )
-            ),
-        )
+        with _as_in(stage, model):
+            trainer.fit(
+                module,
+                _Loader(lambda: batches.epoch(state.epoch, state.batch)),
+                _Loader(
+                    lambda: sequential_batches(
+                        validation, config.batch_size, rank=place.rank, world=place.world
+                    )
+                ),
+            )
     store.load_best(model)
-    root = trainer.strategy.root_device
-    model.to(root).recalibrate(
-        # every process goes over the whole corpus: they must end with the same numbers
-        lambda: (batch.to(root) for batch in sequential_batches(train, config.batch_size))
-    )
+    if stage.learning is None or "inference" in stage.learning:
+        root = trainer.strategy.root_device
+        model.to(root).recalibrate(
+            # every process goes over the whole corpus: they must end with the same numbers
+            lambda: (batch.to(root) for batch in sequential_batches(train, config.batch_size))
+        )
     return state
+
+
+@contextlib.contextmanager
+def _as_in(stage: Stage, model: Model) -> Iterator[None]:
+    """In training mode, but for what the stage freezes, and told of contexts if it is to be."""
+    idle: set[str] = set()
+    if stage.learning is not None:
+        idle = {"inference", "generation", "prior", "critic"}.difference(stage.learning)
+    parameters = [p for name, own in model.players().items() if name in idle for p in own]
+    modules = [part for name, own in model.pieces().items() if name in idle for part in own]
+    model.train()
+    model.blank = stage.blank
+    try:
+        with frozen(parameters, modules):
+            yield
+    finally:
+        model.blank = False
 
 
 class _Loader:

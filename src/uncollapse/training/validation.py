@@ -36,8 +36,8 @@ class Validation:
         Gives the objective at its final weight, whatever the weight in training is.
     sentences : int
         Size of the validation set.
-    select_on : {"elbo", "objective", "reconstruction"}
-        What :meth:`score` is made of.
+    select_on : {"elbo", "objective", "reconstruction", "last"}
+        What :meth:`score` is made of; of ``last`` it is the objective.
     model : Model
         Whose priors are looked at as they are.
     """
@@ -99,7 +99,9 @@ class Validation:
             ``variance/NAME`` Var, ``dispersion/NAME`` L_d and ``kl_c/NAME`` KL(q(c|x) ‖ p(c));
             ``components/NAME`` is their usage if near components count as one, a mean over them.
             By supervised column, over labelled sentences: ``supervision/COLUMN`` −log q(label|x)
-            and ``accuracy/COLUMN`` the share of labels that are the most probable value.
+            and ``accuracy/COLUMN`` the share of labels that are the most probable value. Of codes
+            that a policy foretells, ``policy_accuracy/VARIABLE``, over rows with a context: the
+            share that are the most probable both given the context and given the sentence.
 
         Raises
         ------
@@ -128,7 +130,9 @@ class Validation:
 
     def score(self, means: dict[str, float]) -> float:
         """The number that selects the best epoch; lower is better."""
-        return means["objective"] if self.select_on == "objective" else -means[self.select_on]
+        if self.select_on in ("objective", "last"):
+            return means["objective"]
+        return -means[self.select_on]
 
     def _information(self) -> dict[str, float]:
         found: dict[str, Metric] = {}

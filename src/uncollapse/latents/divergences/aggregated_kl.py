@@ -10,7 +10,6 @@ from torch import Tensor
 from uncollapse.latents.discrete import unit_log_probs
 from uncollapse.latents.divergences.base import Divergence
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import Prior
 from uncollapse.latents.processes import over_processes
 
 
@@ -26,7 +25,7 @@ class AggregatedKL(Divergence):
     Neural Dialog Generation", eq. 6 (DI-VAE).
     """
 
-    def forward(self, inference: Inference, prior: Prior) -> Tensor:  # noqa: ARG002
+    def forward(self, inference: Inference) -> Tensor:
         """Nats per sentence, ``(B,)``."""
         log_probs = unit_log_probs(inference.posterior)
         assert log_probs is not None

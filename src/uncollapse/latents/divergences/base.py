@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from uncollapse.config import CriticConfig
+from uncollapse.encoders.context import Condition
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import Prior
 
 
 class Divergence(nn.Module, ABC):
@@ -30,9 +31,19 @@ class Divergence(nn.Module, ABC):
     critic: CriticConfig | None = None
 
     @abstractmethod
-    def forward(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference) -> Tensor:
         """Nats per sentence, ``(B,)``, floors applied."""
 
-    def critic_loss(self, inference: Inference, prior: Prior) -> Tensor:  # noqa: ARG002
+    def critic_loss(self, inference: Inference) -> Tensor:  # noqa: ARG002
         """What the critic lowers, per sentence, ``(B,)``; only asked of those that have one."""
         raise TypeError(f"{type(self).__name__} has no critic")
+
+
+def context_vector(condition: Condition | None) -> Tensor | None:
+    """The contexts ``(B, C)`` that a critic is told of; they learn nothing from it."""
+    return None if condition is None else condition.vector.detach().float()
+
+
+def beside(z: Tensor, context: Tensor | None) -> Tensor:
+    """``(B, D + C)``: z and, where there is any, its context."""
+    return z if context is None else torch.cat([z, context.to(z)], -1)

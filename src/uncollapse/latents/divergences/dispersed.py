@@ -8,7 +8,6 @@ from uncollapse.config import DispersedConfig
 from uncollapse.latents.divergences.aggregated_kl import aggregated_kl
 from uncollapse.latents.divergences.base import Divergence
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import Prior
 
 
 class Dispersed(Divergence):
@@ -36,9 +35,9 @@ class Dispersed(Divergence):
         self.mutual_information = config.mutual_information
         self.floor = config.floor
 
-    def forward(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference) -> Tensor:
         """Nats per sentence, ``(B,)``."""
-        parts = inference.mixture_kl(prior)
+        parts = inference.mixture_kl()
         component = parts.component  # (B, M)
         if self.mutual_information:
             assert inference.log_weights is not None

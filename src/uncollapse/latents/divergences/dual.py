@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.config import DualConfig
-from uncollapse.latents.divergences.base import Divergence
+from uncollapse.latents.divergences.base import Divergence, beside, context_vector
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import Prior
 
 
 class DualDivergence(Divergence):
@@ -17,7 +16,8 @@ class DualDivergence(Divergence):
     A network that has not learned enough gives too little: the objective is no bound, and what
     it prints as a likelihood flatters. Both networks always learn, ν(z, x) for the posterior of
     a sentence and ν(z) for the aggregate posterior; the objective charges one of them, and the
-    difference of the two estimates the mutual information.
+    difference of the two estimates the mutual information. Given contexts the second is
+    ν(z, context), for the posteriors of all responses to one context, and p their prior.
 
     References
     ----------
@@ -28,30 +28,37 @@ class DualDivergence(Divergence):
     ----------
     config : DualConfig
         What is charged, and how the networks learn.
-    feature_dim, dim : int
-        H and D.
+    feature_dim, dim, condition_dim : int
+        H, D and, 0 without contexts, C.
     """
 
     needs_density = False
 
-    def __init__(self, config: DualConfig, feature_dim: int, dim: int) -> None:
+    def __init__(
+        self, config: DualConfig, feature_dim: int, dim: int, condition_dim: int = 0
+    ) -> None:
         super().__init__()
         self.of = config.of
         self.critic = config.critic
         self.conditional = _network(dim + feature_dim, config.hidden_dim)
-        self.aggregate = _network(dim, config.hidden_dim)
+        self.aggregate = _network(dim + condition_dim, config.hidden_dim)
 
-    def forward(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference) -> Tensor:
         """The learned KL, nats per sentence, ``(B,)``; its mean is what it estimates."""
-        conditional, aggregate = self._at_draws(inference, prior)
+        other = inference.prior.rsample(len(inference.draw()))
+        conditional, aggregate = self._at_draws(inference, other)
         return conditional if self.of == "conditional" else aggregate
 
-    def critic_loss(self, inference: Inference, prior: Prior) -> Tensor:
+    def critic_loss(self, inference: Inference) -> Tensor:
         """What the networks lower, ``(B,)``: minus both estimates."""
-        conditional, aggregate = self._at_draws(inference, prior)
+        with torch.no_grad():
+            other = inference.prior.rsample(len(inference.draw()))
+        conditional, aggregate = self._at_draws(inference, other)
         return -(conditional + aggregate)
 
-    def estimates(self, z: Tensor, other: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def estimates(
+        self, z: Tensor, other: Tensor, features: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Both learned divergences, of each sentence's posterior and of the aggregate, nats.
 
         Parameters
@@ -60,6 +67,8 @@ class DualDivergence(Divergence):
             ``(B, D)``: drawn from the posteriors and from the prior.
         features : Tensor
             ``(B, H)``: the sentences.
+        context : Tensor, optional
+            ``(B, C)``: their contexts.
 
         Returns
         -------
@@ -71,15 +80,17 @@ class DualDivergence(Divergence):
                 self.conditional(torch.cat([z, features], -1)),
                 self.conditional(torch.cat([other, features], -1)),
             ),
-            _dual(self.aggregate(z), self.aggregate(other)),
+            _dual(self.aggregate(beside(z, context)), self.aggregate(beside(other, context))),
         )
 
-    def _at_draws(self, inference: Inference, prior: Prior) -> tuple[Tensor, Tensor]:
+    def _at_draws(self, inference: Inference, other: Tensor) -> tuple[Tensor, Tensor]:
         z = inference.draw()  # (B, D)
         # the sentence is what ν is conditioned on, not something that ν may change
         features = inference.features.detach()  # (B, H)
         with torch.autocast(z.device.type, enabled=False):
-            conditional, aggregate = self.estimates(z, prior.sample(len(z)).to(z), features)
+            conditional, aggregate = self.estimates(
+                z, other.to(z), features, context_vector(inference.condition)
+            )
         return conditional.to(z.dtype), aggregate.to(z.dtype)
 
 

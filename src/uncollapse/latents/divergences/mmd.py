@@ -13,7 +13,6 @@ from uncollapse.latents.divergences.base import Divergence
 from uncollapse.latents.divergences.clusters import RunningClusters
 from uncollapse.latents.divergences.kl import kl_per_dimension
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import Prior
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -56,16 +55,16 @@ class MMD(Divergence):
         self.kernel = KERNELS[config.kernel]
         self.clusters = RunningClusters(config.centers, dim) if config.curvature else None
 
-    def forward(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference) -> Tensor:
         """Nats per sentence, ``(B,)``; only its mean over the batch means something."""
         z = inference.draw()  # (B, D)
         with torch.autocast(z.device.type, enabled=False):
             total = torch.zeros_like(z[:, 0])
             if len(z) > 1:
-                other = prior.sample(len(z)).to(z)
+                other = inference.prior.rsample(len(z)).to(z)
                 total = total + self.weight * squared_mmd(z, other, self.kernel)
             if self.kl:
-                total = total + self.kl * kl_per_dimension(inference, prior).sum(-1)
+                total = total + self.kl * kl_per_dimension(inference).sum(-1)
             if self.clusters is not None:
                 total = total + self.curvature * self._log_metric(inference, self.clusters)
         return total

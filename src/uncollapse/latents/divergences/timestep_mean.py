@@ -9,13 +9,13 @@ from uncollapse.config import TimestepMeanConfig
 from uncollapse.latents.divergences.base import Divergence
 from uncollapse.latents.divergences.free_bits import with_floor
 from uncollapse.latents.inference import Inference
-from uncollapse.latents.priors import Prior
 
 
 class TimestepMean(Divergence):
     """(1/|R|) Σ_{t in R} KL(q(z_t|x_≤t) ‖ p(z)), R the last share of the real steps.
 
-    Not the KL of the z that the decoder sees: an objective that uses it is no bound.
+    Not the KL of the z that the decoder sees: an objective that uses it is no bound. Steps are
+    words, or, of a posterior after every turn of a context, turns.
 
     References
     ----------
@@ -29,13 +29,14 @@ class TimestepMean(Divergence):
         self.last = config.last
         self.floor = config.floor
 
-    def forward(self, inference: Inference, prior: Prior) -> Tensor:
+    def forward(self, inference: Inference) -> Tensor:
         """Nats per sentence, ``(B,)``."""
         assert inference.steps is not None
         assert inference.mask is not None
         weight = step_weights(inference.mask, self.last)[:, :, None]  # (B, T, 1)
         # padded steps hold numbers without meaning, perhaps infinite ones: zero times
         # infinity would not be zero
+        prior = inference.step_prior or inference.prior
         kl = prior.kl(inference.steps)  # (B, T, D)
         assert kl is not None
         kl = kl.masked_fill(~inference.mask[:, :, None], 0)

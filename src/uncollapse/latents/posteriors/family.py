@@ -62,11 +62,13 @@ class FamilyPosterior(Posterior):
             self.relaxation.schedule(epochs)
 
 
-def head(feature_dim: int, outputs: int, hidden: str | None) -> nn.Module:
-    """A linear map of the features, or a classifier with one hidden layer as wide as they are."""
+def head(feature_dim: int, outputs: int, hidden: str | None, width: int | None = None) -> nn.Module:
+    """A linear map of the features, or a classifier with one hidden layer.
+
+    It is as wide as the features are, unless ``width`` says otherwise.
+    """
     if hidden is None:
         return nn.Linear(feature_dim, outputs)
     activation = ACTIVATIONS[hidden]()
-    return nn.Sequential(
-        nn.Linear(feature_dim, feature_dim), activation, nn.Linear(feature_dim, outputs)
-    )
+    width = width or feature_dim
+    return nn.Sequential(nn.Linear(feature_dim, width), activation, nn.Linear(width, outputs))

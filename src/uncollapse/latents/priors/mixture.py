@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from uncollapse.distributions.base import Distribution
 from uncollapse.distributions.exponential import ExponentialFamily, FiniteFamily
-from uncollapse.latents.priors.base import Prior, draw_codes
+from uncollapse.encoders.context import Condition
+from uncollapse.latents.priors.base import Prior, aligned_weights, draw_codes
+from uncollapse.latents.priors.policy import Policy
 from uncollapse.latents.priors.uniform_categorical import every_code
 
 
@@ -55,9 +58,20 @@ class Mixture(Prior):
     family : ExponentialFamily
     groups, units, components : int
         M, the units U of a group, and K.
+    policy : Policy, optional
+        p(c|context) in place of 1/K.
     """
 
-    def __init__(self, family: ExponentialFamily, groups: int, units: int, components: int) -> None:
+    log_weights: Tensor | None = None  # (B, M, K), once contexts are given
+
+    def __init__(
+        self,
+        family: ExponentialFamily,
+        groups: int,
+        units: int,
+        components: int,
+        policy: Policy | None = None,
+    ) -> None:
         super().__init__()
         self.family = family
         self.groups = groups
@@ -65,6 +79,15 @@ class Mixture(Prior):
         self.components = components
         self.dim = groups * units * family.width
         self.free = nn.Parameter(torch.randn(groups, units, components, family.parameters))
+        self.policy = policy
+
+    def given(self, condition: Condition | None) -> Mixture:
+        """The prior of the rows of a condition: their components are as probable as it says."""
+        if self.policy is None or condition is None:
+            return self
+        own = copy(self)  # shares all parameters
+        own.log_weights = self.policy(condition)
+        return own
 
     @property
     def natural(self) -> Tensor:
@@ -89,13 +112,19 @@ class Mixture(Prior):
         self, n: int, generator: torch.Generator | None = None, codes: Tensor | None = None
     ) -> Tensor:
         """Draw ``(n, D)`` on the CPU; ``codes`` ``(n, M)`` are components, −1 for any."""
-        codes = draw_codes(n, self.code_sizes, generator, codes)
+        codes = self.codes(n, generator, codes)
         natural = self.natural.detach().cpu().transpose(1, 2)  # (M, K, U, P)
         chosen = natural[torch.arange(self.groups), codes]  # (n, M, U, P)
         seed = int(torch.randint(2**62, (), generator=generator))
         z = self.family.simulate(chosen.numpy(), np.random.default_rng(seed))  # (n, M, U, E)
         z = torch.from_numpy(np.asarray(z, np.float64)).flatten(1).float()
         return self.in_support(z)  # float32 would round what is next to an edge onto it
+
+    def codes(
+        self, n: int, generator: torch.Generator | None = None, codes: Tensor | None = None
+    ) -> Tensor:
+        """Draw components ``(n, M)``; where ``codes`` has one, that."""
+        return draw_codes(n, self.code_sizes, generator, codes, self.log_weights)
 
     def in_support(self, z: Tensor) -> Tensor:
         """The points nearest to ``z`` ``(..., D)`` that the family can give, ``(..., D)``."""
@@ -120,7 +149,11 @@ class Mixture(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of ``z`` ``(..., D)``, ``(...)``, nats; which components it is from is
         marginalised exactly."""
-        by_group = self.component_log_prob(z).logsumexp(-1) - math.log(self.components)
+        by_component = self.component_log_prob(z)  # (..., M, K)
+        if self.log_weights is None:
+            by_group = by_component.logsumexp(-1) - math.log(self.components)
+        else:
+            by_group = (by_component + aligned_weights(self.log_weights, z)).logsumexp(-1)
         return by_group.sum(-1).to(z.dtype)
 
     def kl(self, posterior: Distribution) -> Tensor | None:  # noqa: ARG002
@@ -143,7 +176,8 @@ class Mixture(Prior):
         dtype = log_weights.dtype
         by_unit = weights[:, :, None]  # (B, M, 1, K)
         average = self.family.kl(q, self.family.average(by_unit, natural))  # (B, M, U)
-        component = (weights * (log_weights + math.log(self.components))).sum(-1)  # (B, M)
+        prior = -math.log(self.components) if self.log_weights is None else self.log_weights
+        component = (weights * (log_weights - prior)).sum(-1)  # (B, M)
         return MixtureKL(
             component.clamp(min=0),
             average.to(dtype),
