@@ -233,7 +233,7 @@ def test_bad_requests_leave_no_folder(files: tuple[Path, Path], tmp_path: Path) 
         (["vae"], {"validation": [" "]}, "the validation data has no sentences"),
         (["vae"], {"metrics": ["geomtry"]}, "did you mean 'geometry'"),
         (["cvae"], {"metrics": ["dialogue"]}, "no response of the test data has a context"),
-        (["vae"], {"vectors": "x.txt"}, "of use with the dialogue figures only"),
+        (["vae"], {"vectors": "x.txt"}, "of use with the embedding_… figures only"),
         (["vae"], {"metrics": ["dialogue"], "vectors": "x.txt"}, "cannot read the vectors x.txt"),
         (["vae"], {"metrics": ["dialogue"], "vectors": torn}, "line 2: 1 numbers, expected 2"),
     ]
@@ -255,6 +255,15 @@ def test_overrides_of_the_latent_pass_by_a_language_model() -> None:
     assert vae.latents["z"].readout == "mean"
     assert language_model.latents == {}
     assert language_model.decoder.hidden_dim == 6
+
+
+def test_of_several_recipes_the_one_that_a_key_does_not_fit_is_named() -> None:
+    for names, line in (
+        (["cvae", "vae"], r"^vae: a condition needs turns to read"),
+        (["vae"], r"^recipe: a condition needs turns to read"),
+    ):
+        with pytest.raises(UserError, match=line):
+            make_plans(names, None, ["condition.hidden_dim=6"])
 
 
 # --- sweeps -------------------------------------------------------------------------------

@@ -171,6 +171,19 @@ def test_faulty_dialogues(record: dict, message: str, tmp_path: Path) -> None:
         assert in_memory in text
 
 
+@pytest.mark.parametrize("header", ["Context,Response", "context,answer", "turns_,response"])
+def test_columns_that_are_nearly_those_of_dialogues(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\na,b\n", encoding="utf-8")
+    text = message_of(lambda: corpus_of(path, TOKENIZER, config()))
+    assert text == (
+        f"{path}: dialogues need the columns 'turns', or 'context' and 'response' "
+        f"(columns: {header.replace(',', ', ')})"
+    )
+    text = message_of(lambda: corpus_of([{"context": ["a"]}], TOKENIZER, config()))
+    assert "dialogues need the columns" in text
+
+
 def test_more_faults() -> None:
     assert "a dialogue among sentences" in message_of(
         lambda: corpus_of(["a", *TALK], TOKENIZER, config())

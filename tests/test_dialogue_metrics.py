@@ -222,8 +222,9 @@ def test_what_is_missing_is_said() -> None:
     how: dict[str, Any] = {"train": data, "vectors": "nowhere.txt"}
     with pytest.raises(UserError, match=r"cannot read the vectors nowhere\.txt"):
         vae.evaluate(data, ["dialogue"], **how)
-    with pytest.raises(UserError, match="of use with the dialogue figures only"):
-        vae.evaluate(data, ["standard"], **how)
+    for others in ("standard", "bleu_2_f1"):
+        with pytest.raises(UserError, match="of use with the embedding_… figures only"):
+            vae.evaluate(data, [others], **how)
 
 
 def test_words_that_never_meet_leave_vectors_out() -> None:

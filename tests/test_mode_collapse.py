@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from dialogue_models import dialogue_model
 from helpers import random_sentences, small_model
 from torch import Tensor
 
@@ -31,7 +32,7 @@ from uncollapse.latents.priors import Mixture
 from uncollapse.model import Model
 from uncollapse.objectives import Objective
 from uncollapse.recipes import load_recipe
-from uncollapse.training.advice import kind_of
+from uncollapse.training.advice import is_informed, kind_of
 from uncollapse.training.diagnosis import diagnose
 from uncollapse.training.fit import fit
 
@@ -270,6 +271,10 @@ def test_kinds_of_latents() -> None:
     assert {name: kind_of(latent_of(small_model(name), "z")) for name in kinds} == kinds
     assert kind_of(latent_of(small_model("discrete-vae"), "c")) == "discrete"
     assert kind_of(latent_of(small_model("cm-vae"), "z")) == "mixture"
+    assert kind_of(latent_of(dialogue_model("gaussian").model, "z")) == "conditional"
+    assert kind_of(latent_of(dialogue_model("mixture").model, "z")) == "mixture"
+    informed = {"gm-vae": False, "gm-vae-mi": True, "dgm-vae": False, "dgm-vae-mi": True}
+    assert {name: is_informed(latent_of(small_model(name), "z")) for name in informed} == informed
 
 
 def test_one_sentence_is_too_few_and_a_language_model_has_no_latent() -> None:

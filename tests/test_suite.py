@@ -92,7 +92,7 @@ def test_a_figure_is_the_same_alone(folder: Path, vae: TextVAE) -> None:
         (["geomtry"], {}, "did you mean 'geometry'"),
         (["reverse_ppl"], {}, "reverse_ppl needs training sentences; give them with --train"),
         (["dialogue"], {}, "bleu_1_precision needs training sentences; give them with --train"),
-        (["kl"], {"vectors": "x.txt"}, "of use with the dialogue figures only"),
+        (["kl"], {"vectors": "x.txt"}, "of use with the embedding_… figures only"),
         (["dialogue"], {"vectors": "x.txt"}, "cannot read the vectors x.txt"),
         (["accuracy_100"], {"train": "train.jsonl"}, "--label-column"),
         (

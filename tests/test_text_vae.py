@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dialogue_models import BASE
 from safetensors.torch import load_file, save_file
 
 from uncollapse import TextVAE
+from uncollapse.config import parse_recipe
 from uncollapse.data.grammar import assistant_grammar
 from uncollapse.errors import RunError, UserError
 
@@ -171,6 +173,9 @@ def test_a_run_is_resumed_only_as_itself(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"another latents.z.dim"):
         vae.fit(TEXTS, validation=TEXTS[:60], out=folder, resume=True, progress=False)
     vae = TextVAE.from_recipe("bn-vae", latent_dim=4, overrides=TINY)
+    other = TextVAE.from_recipe("vae", latent_dim=4, overrides=TINY)
+    with pytest.raises(UserError, match=r"is a run of recipe bn-vae, not vae; cannot resume it$"):
+        other.fit(TEXTS, validation=TEXTS[:60], out=folder, resume=True, progress=False)
     with pytest.raises(UserError, match="another train_sentences"):
         vae.fit(TEXTS[:200], validation=TEXTS[:60], out=folder, resume=True, progress=False)
 
@@ -243,3 +248,16 @@ def test_no_validation_data_holds_sentences_out(tmp_path: Path) -> None:
     vae.fit(file, progress=False, say=lines.append)
     assert "15 training sentences held out" in lines[0]
     assert not (tmp_path / "training").exists()
+
+
+@pytest.mark.parametrize("data", [TEXTS[:40], [{"turns": [{"text": t}]} for t in TEXTS[:40]]])
+def test_a_condition_without_contexts_is_told_of_in_training(data: list) -> None:
+    vae = TextVAE(parse_recipe({**BASE, "training": {"max_epochs": 1}}))
+    lines: list[str] = []
+    vae.fit(data, progress=False, say=lines.append)
+    assert any("no training sentence has a context for small-dialogue" in line for line in lines)
+    lines.clear()
+    pairs = [{"context": [text], "response": text} for text in TEXTS[:40]]
+    vae = TextVAE(parse_recipe({**BASE, "training": {"max_epochs": 1}}))
+    vae.fit(pairs, progress=False, say=lines.append)
+    assert not any("has a context" in line for line in lines)

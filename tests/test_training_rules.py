@@ -81,6 +81,9 @@ def test_advice_fits_what_the_latent_is_made_of(weight: float) -> None:
         return verdict(0.0, 0.0, 0, 4, weight=weight, kind=kind).advice
 
     assert "bn-vae" in advice("continuous")
+    for recipe in ("bn-cvae", "free-bits-cvae", "max-pool-bn-cvae", "cvae-bow"):
+        assert recipe in advice("conditional")
+    assert "bn-vae" not in advice("conditional")  # it reads no context
     assert "di-vae" in advice("discrete")
     assert "dgm-vae-mi" in advice("mixture")
     assert "KL" not in advice("uncharged")
@@ -113,6 +116,17 @@ def test_verdict_on_codes(mi, usage, components, kept, weight, state) -> None:
     assert found.state == state
     assert bool(found.advice) == (state != "alive")
     assert "z.component" in found.evidence
+
+
+def test_mutual_information_that_is_there_is_no_advice() -> None:
+    def advice(informed: bool) -> str:
+        return code_verdict(
+            "z.component", (1, 4), 0.0, 4.0, components=4.0, informed=informed
+        ).advice
+
+    assert "mutual_information: true" in advice(False)
+    assert "mutual_information" not in advice(True)
+    assert "decoder.word_dropout" in advice(True)
 
 
 def test_codes_that_say_little_each_can_say_enough_together() -> None:

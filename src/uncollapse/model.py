@@ -85,6 +85,8 @@ class Model(JointLatents):
         self.supervision = recipe.objective.supervision
         self.charged = recipe.objective
         self.blank = False  # whether all contexts are held back
+        # rows of the tables of words, and the vectors that these started from
+        self.start: tuple[list[int], Tensor] | None = None
 
     def forward(self, batch: Batch, weight: float = 1.0) -> Terms:
         """All terms of a batch, with one posterior sample a sentence, in training as many as asked.
@@ -130,6 +132,13 @@ class Model(JointLatents):
         parts = [self.encoder, self.context, self.decoder]
         tables = [t for part in parts if part is not None for t in part.modules()]
         return [t for t in tables if isinstance(t, nn.Embedding) and t.padding_idx == PAD]
+
+    @torch.no_grad()
+    def take_vectors(self, start: tuple[list[int], Tensor]) -> None:
+        """Give some rows of every table of words the vectors that they shall start from."""
+        rows, vectors = start
+        for table in self.embeddings():
+            table.weight[rows] = vectors.to(table.weight)
 
     def read(self, batch: Batch) -> Condition | None:
         """What the contexts of a batch say; None for a model that is told of none."""

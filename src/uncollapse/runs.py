@@ -91,6 +91,11 @@ def train_run(
     check_components(recipe, len(training))
     say(f"training: {training.summary()}")
     say(f"validation: {validating.summary()}")
+    if recipe.condition is not None and not training.report.context_turns:
+        say(
+            f"no training sentence has a context for {recipe.name} to read: "
+            "dialogues have 'turns', or 'context' and 'response'"
+        )
     facts = {
         "train": str(train) if isinstance(train, str | Path) else "a list of sentences",
         "train_sentences": len(training),

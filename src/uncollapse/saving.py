@@ -100,6 +100,10 @@ def check_resumable(
     config = read_config(folder)
     before = load_recipe(folder / "recipe.yaml").model_dump()
     now = recipe.model_dump()
+    if before["name"] != now["name"]:  # then most keys differ
+        raise UserError(
+            f"{folder} is a run of recipe {before['name']}, not {now['name']}; cannot resume it"
+        )
     # a longer run is still the same run, and so is one that is pictured more often
     for values in (before, now):
         for key in ("max_epochs", "snapshots"):

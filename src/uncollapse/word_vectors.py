@@ -42,6 +42,6 @@ def start_from_vectors(model: Model, tokenizer: Tokenizer, path: str) -> int:
         raise UserError(f"{path} has no vector for any of the {len(words):,} words")
     places = [found.words[tokenizer.tokens[row]] for row in rows]
     vectors = torch.from_numpy(found.matrix[places])
-    for table in model.embeddings():
-        table.weight[rows] = vectors.to(table.weight)
+    model.start = rows, vectors
+    model.take_vectors(model.start)
     return len(rows)

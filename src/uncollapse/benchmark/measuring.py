@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SEED = 0  # of everything drawn for a summary
 DRAWS = 10_000  # of a prior, for its mean
+STEPS = 7  # of a way from one sentence to another
+LONGEST = 100  # words of what is written
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,16 @@ def measure(
     means, kl = np.zeros((0, 0)), np.zeros(0)
     interpolations, reconstructions = [], []
     if vae.model.latent_dim:
-        corpus = _pictured(vae, test, sentences)
+        corpus = pictured(vae, test, sentences)
         means = _standardised(vae, corpus)
         if metrics.get("kl", {}).get("value") is not None:
             kl = kl_per_dimension(vae.model, corpus)
             if len(kl) == 1 < vae.model.latent_dim:
                 kl = np.zeros(0)  # known in total only, as under a mixture
         ends = sentences.readable(4)
-        pairs = zip(ends[:2], ends[2:], strict=False)
-        interpolations = [vae.interpolate(a, b, steps=7) for a, b in pairs]
-        reconstructions = list(zip(ends, vae.reconstruct(ends), strict=True))
+        chosen = corpus.select(np.array([sentences.texts.index(text) for text in ends]))
+        interpolations, written = _written(vae, chosen)
+        reconstructions = list(zip(ends, written, strict=True))
     return RunSummary(
         name=name,
         seed=facts["seed"],
@@ -125,13 +127,34 @@ def measure(
     )
 
 
-def _pictured(vae: TextVAE, test: Data, sentences: TestSentences) -> Corpus:
+def pictured(vae: TextVAE, test: Data, sentences: TestSentences) -> Corpus:
     """The sentences that are shown, in their contexts if the model is told of any."""
     from uncollapse.loading import corpus_of
 
     if vae.model.context is None:
         return corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
     return vae._corpus(test, None).select(sentences.rows)
+
+
+def _written(vae: TextVAE, ends: Corpus) -> tuple[list[list[str]], list[str]]:
+    """Ways from the first two of at most four sentences to the others, and reconstructions.
+
+    Each is written in the context of its sentence, a way in that of its first end.
+    """
+    import torch
+
+    from uncollapse.evaluation.passes import posterior_pass
+    from uncollapse.evaluation.reconstruction import write_greedily
+
+    found = posterior_pass(vae.model, ends)
+    assert found is not None
+    count = len(ends)
+    starts, share = range(max(0, count - 2)), torch.linspace(0, 1, STEPS)[:, None]
+    ways = [torch.lerp(found.means[i], found.means[i + 2], share) for i in starts]
+    rows = np.append(np.arange(count), np.repeat(starts, STEPS)).astype(np.int64)
+    written = write_greedily(vae.model, ends.select(rows), torch.cat([found.means, *ways]), LONGEST)
+    texts = [vae.tokenizer.decode(ids) for ids in written]
+    return [texts[i : i + STEPS] for i in range(count, len(texts), STEPS)], texts[:count]
 
 
 def _standardised(vae: TextVAE, corpus: Corpus) -> np.ndarray:
@@ -142,7 +165,7 @@ def _standardised(vae: TextVAE, corpus: Corpus) -> np.ndarray:
 
     found = posterior_pass(vae.model, corpus)
     assert found is not None
-    means = found.means.double().numpy()  # (N, D)
+    means = found.relative_means.double().numpy()  # (N, D)
     if vae.model.variable_sizes():  # mixtures and codes have a middle of their own
         draws = vae.model.sample_prior(DRAWS, torch.Generator().manual_seed(SEED))
         assert draws is not None

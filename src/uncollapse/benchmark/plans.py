@@ -86,7 +86,12 @@ def make_plans(
     for source in names:
         latentless = not load_recipe(source).latents
         passed = tuple(o for o in overrides if not (latentless and is_of_latents(o)))
-        recipe = _resolve(source, latent_dim, passed)
+        try:
+            recipe = _resolve(source, latent_dim, passed)
+        except UserError as error:
+            if len(names) == 1:
+                raise
+            raise UserError(f"{source}: {str(error).removeprefix('recipe: ')}") from None
         if recipe.name in bases:
             raise UserError(f"recipe {recipe.name!r} is given twice")
         if Path(recipe.name).name != recipe.name or not recipe.name.strip("."):

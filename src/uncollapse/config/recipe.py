@@ -134,6 +134,15 @@ class Recipe(Section):
         ):
             raise ValueError("objective.attribute_forcing needs a recurrent encoder")
         if self.strategy.kind != "two-stage":
+            for name, latent in self.latents.items():
+                aggregated = latent.divergence.kind == "aggregated-kl" or getattr(
+                    latent.divergence, "mutual_information", False
+                )
+                if latent.has_policy and aggregated and not self.objective.policy:
+                    raise ValueError(
+                        f"prior.policy of latent {name} learns nothing from a divergence of the "
+                        "batch's mean from uniform: set objective.policy"
+                    )
             return self
         if self.condition is None or self.condition.posterior:
             raise ValueError("strategy two-stage needs a condition with posterior: false")

@@ -244,7 +244,9 @@ class Corpus:
     def hold_out(self, share: float, most: int) -> tuple[Corpus, Corpus]:
         """Split at random into the larger rest and a held-out part; always the same split.
 
-        Dialogues are held out whole, so that no context of the rest has a held-out sentence.
+        Dialogues are held out whole, so that no context of the rest has a held-out sentence. A
+        row with a context of its own counts as one: where such rows were cut from longer
+        dialogues, only their owner can tell which belong together.
 
         Parameters
         ----------

@@ -244,6 +244,10 @@ class Records(ABC):
 
     def _no_column(self, column: str, columns: Iterable[str], place: str) -> UserError:
         columns = [str(name) for name in columns]
+        if column == self.text_column and not self._turn and _nearly_dialogues(columns):
+            needed = "'turns', or 'context' and 'response'"
+            found = ", ".join(columns)
+            return UserError(f"{place}: dialogues need the columns {needed} (columns: {found})")
         close = get_close_matches(column, columns, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return UserError(f"{place}: no column {column!r}{hint} (columns: {', '.join(columns)})")
@@ -293,6 +297,11 @@ class Sentences(Records):
 
     def _place(self) -> str:
         return f"{'sentence' if self._kind in (None, 'text') else 'dialogue'} {self.line}"
+
+
+def _nearly_dialogues(columns: Iterable[str]) -> bool:
+    """Whether columns are those of dialogues, but for one that is missing or its capitals."""
+    return not {name.strip().lower() for name in columns}.isdisjoint(_RESERVED[:3])
 
 
 def _kind_name(value: Any) -> str:

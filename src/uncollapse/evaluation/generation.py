@@ -60,7 +60,8 @@ def generation_probes(
     Parameters
     ----------
     model : Model
-        Also a language model, and an autoencoder with z from the prior that it never saw.
+        Also a language model, and an autoencoder with z from the prior that it never saw. One
+        that is told of contexts writes for an empty one, as for the first turns of dialogues.
     tokenizer : Tokenizer
         The model's.
     train, test : Corpus
@@ -94,7 +95,9 @@ def generation_probes(
     _check(samples, train, test, metrics)
     longest = int(train.lengths.max())
     sentences = draw_sentences(model, samples, longest, greedy=greedy, seed=seed)
-    source = "z from the prior, " if model.latent_dim else ""
+    source = "" if model.context is None else "in an empty context, "
+    if model.latent_dim:
+        source += "z from the prior, "
     words = "the most probable words" if greedy else "words drawn one by one"
     return probe_sentences(
         sentences,

@@ -44,11 +44,14 @@ class Interpolation:
         first sentence and against the second.
     longest : int
         Words after which what is written was cut.
+    in_context : bool
+        Whether all is written in the context of the first sentence.
     """
 
     shares: np.ndarray
     scores: dict[str, np.ndarray]
     longest: int
+    in_context: bool = False
 
     @property
     def pairs(self) -> int:
@@ -118,7 +121,7 @@ def interpolate_pairs(
                 scores["l"][row, end, place] = 100 * rouge_l(words, reference)
         if progress is not None:
             progress("interpolation", (place + 1) * count, SHARES * count)
-    return Interpolation(shares, scores, longest)
+    return Interpolation(shares, scores, longest, model.context is not None)
 
 
 def rouge_metric(found: Interpolation, name: str) -> Metric:
@@ -136,6 +139,8 @@ def rouge_metric(found: Interpolation, name: str) -> Metric:
         f"greedy, at most {found.longest} words; words split at white space; "
         f"{found.pairs} random pairs, no sentence in two; error over pairs"
     )
+    if found.in_context:
+        estimator += "; all in the context of the first"
     return Metric(float(values.mean()), UNIT, error, estimator, found.pairs, definition_of(name))
 
 

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from uncollapse.data.batches import Batch, sequential_batches
 from uncollapse.data.corpus import Corpus
+from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError
 from uncollapse.evaluation.likelihood import NO_DENSITY, NO_LATENT, NO_PRIOR_DENSITY, ROWS
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
 from uncollapse.evaluation.passes import Progress, evaluating, prior_has_density
+from uncollapse.latents.priors import Prior
 from uncollapse.model import Model
 
 SENTENCES = 500
@@ -36,6 +38,8 @@ GAP = "mean distance of E q(z|x) from E p(z|x), the mean of the model's own post
 @dataclass(frozen=True)
 class PosteriorMeans:
     """Two posterior means of every sentence.
+
+    Both in coordinates in which the prior is the same in every context.
 
     Attributes
     ----------
@@ -106,7 +110,10 @@ def posterior_means(
             batch = batch.to(device)
             posterior = model.posterior(batch)
             assert posterior is not None
-            own = posterior.mean[:, 0].double()  # (B,)
+            mean = posterior.mean
+            for prior in _priors(model, model.read(batch)):
+                mean = prior.relative_points(mean)
+            own = mean[:, 0].double()  # (B,)
             low = (own - deviation).clamp(max=centre - REACH * deviation)
             high = (own + deviation).clamp(min=centre + REACH * deviation)
             for _ in range(2):
@@ -144,12 +151,20 @@ def _prior_moments(model: Model, device: torch.device) -> tuple[float, float]:
     return mean, variance**0.5
 
 
+def _priors(model: Model, condition: Condition | None) -> list[Prior]:
+    """The prior of each row of a condition; as z has one dimension, at most one."""
+    return [latent.prior.given(condition) for latent in model.named_latents().values()]
+
+
 def _log_joint(model: Model, batch: Batch, grid: Tensor) -> Tensor:
-    """log p(x, z) of every sentence at its own points ``(B, S)``, ``(B, S)`` float64."""
+    """log p(x, z) of every sentence at its own relative points ``(B, S)``, ``(B, S)`` float64."""
     dtype = next(model.parameters()).dtype
     parts = []
     condition = model.read(batch)
-    for z in grid[:, :, None].split(max(1, ROWS // batch.size), 1):  # (B, ≤ S, 1)
+    points = grid[:, :, None]  # (B, S, 1)
+    for prior in _priors(model, condition):
+        points = prior.absolute_points(points)
+    for z in points.split(max(1, ROWS // batch.size), 1):
         score = model.decoder.log_prob_samples(z.to(dtype), batch, condition).double()
         parts.append(score + model.log_prior(z, condition))
     return torch.cat(parts, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from uncollapse.model import Model
 CHUNK = 1024  # sentences whose averaged priors are alive at once
 
 CODES = {
-    "kl_c": "KL(q(c|x) ‖ p(c)), summed over all discrete variables that have a uniform prior",
+    "kl_c": "KL(q(c|x) ‖ p(c)), summed over all codes; p(c) is uniform or, of a policy, "
+    "p(c|context)",
     "mi_c": "L_mi = H(E_x q(c|x)) − E_x H(q(c|x)) of these sentences, summed over the same",
     "mi_c_mean": "L_mi of one discrete variable, the mean over all of them",
 }
@@ -45,9 +47,9 @@ def mixture_names(model: Model) -> tuple[str, ...]:
 def mixture_metrics(model: Model, corpus: Corpus, found: PosteriorPass) -> dict[str, Metric]:
     """Measure the discrete variables of a model, and its mixtures.
 
-    The codes c are the components of mixtures, and the units of discrete latents that are
-    held against a uniform prior. A discrete latent under a mixture counts as z. Where a model
-    has several mixtures, or several variables, figures are sums over them.
+    The codes c are the components of mixtures, and the units of discrete latents that are not
+    under one. A discrete latent under a mixture counts as z. Where a model has several
+    mixtures, or several variables, figures are sums over them.
 
     Parameters
     ----------
@@ -60,9 +62,9 @@ def mixture_metrics(model: Model, corpus: Corpus, found: PosteriorPass) -> dict[
     Returns
     -------
     dict of str to Metric
-        Those of `mixture_names`, in that order. KL(E_x q(c|x) ‖ p(c)) is ``kl_c`` − ``mi_c``,
-        and ``kl_z_mixture`` is at most the components' ``kl_c`` + ``kl_z_average`` +
-        ``dispersion``.
+        Those of `mixture_names`, in that order. ``kl_z_mixture`` is at most the components'
+        ``kl_c`` + ``kl_z_average`` + ``dispersion`` and, without a policy, KL(E_x q(c|x) ‖ p(c))
+        is ``kl_c`` − ``mi_c``.
 
     References
     ----------
@@ -73,7 +75,7 @@ def mixture_metrics(model: Model, corpus: Corpus, found: PosteriorPass) -> dict[
     result: dict[str, Metric] = {}
     sizes = _code_sizes(model)
     if sizes:
-        result |= code_metrics({name: found.variables[name] for name in sizes})
+        result |= code_metrics({name: found.variables[name] for name in sizes}, found.policies)
     if _mixtures(model):
         result |= _prior_metrics(model, found)
     for part in model.supervision:
@@ -83,13 +85,17 @@ def mixture_metrics(model: Model, corpus: Corpus, found: PosteriorPass) -> dict[
     return {name: result[name] for name in mixture_names(model)}
 
 
-def code_metrics(variables: dict[str, Tensor]) -> dict[str, Metric]:
-    """KL from uniform and mutual information of discrete variables.
+def code_metrics(
+    variables: dict[str, Tensor], policies: Mapping[str, Tensor] | None = None
+) -> dict[str, Metric]:
+    """KL from the prior and mutual information of discrete variables.
 
     Parameters
     ----------
     variables : dict of str to Tensor
         ``{variable: (N, M, K)}``: log-probabilities of the values of M variables.
+    policies : mapping of str to Tensor, optional
+        Likewise, those of the prior given the context; of variables without, it is uniform.
 
     Returns
     -------
@@ -108,7 +114,9 @@ def code_metrics(variables: dict[str, Tensor]) -> dict[str, Metric]:
         # 0 · ln 0 is 0; a value that nobody has is nowhere in the sum
         finite = log_q.masked_fill(q == 0, 0)
         log_mean = mean.masked_fill(mean == 0, 1).log()
-        charged.append((q * (finite + math.log(size))).sum((1, 2)))
+        policy = (policies or {}).get(name)
+        prior = -math.log(size) if policy is None else policy.double().log_softmax(-1)
+        charged.append((q * (finite - prior)).sum((1, 2)))
         told.append((q * (finite - log_mean)).sum((1, 2)))
         ceiling = math.log(min(size, count))
         ceilings.append(f"{groups} of {name}, at most ln min(K, N) = {ceiling:.2f} each")
@@ -198,6 +206,6 @@ def _mixtures(model: Model) -> dict[str, Mixture]:
 
 
 def _code_sizes(model: Model) -> dict[str, tuple[int, int]]:
-    """The discrete variables with a uniform prior: all but discrete latents under a mixture."""
+    """All discrete variables but the latents under a mixture."""
     mixtures = _mixtures(model)
     return {name: size for name, size in model.variable_sizes().items() if name not in mixtures}

@@ -60,7 +60,7 @@ def twr(
             mean = model.in_support(found.means[batch.index]).to(device)[:, None]  # (B, 1, D)
             batch = batch.to(device)
             score = model.decoder.log_prob_samples(mean, batch, model.read(batch))  # (B, 1)
-            log_prob[batch.index.numpy()] = score[:, 0].cpu().numpy()
+            log_prob[batch.index.cpu().numpy()] = score[:, 0].cpu().numpy()
             done += batch.size
             if progress is not None:
                 progress("paper variants", done, len(corpus))

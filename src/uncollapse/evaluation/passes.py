@@ -20,7 +20,7 @@ from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.divergences import TimestepMean
-from uncollapse.latents.priors import Prior
+from uncollapse.latents.priors import Mixture, Prior, UniformCategorical
 from uncollapse.model import Model
 from uncollapse.tuning import tuned_process
 
@@ -137,6 +137,8 @@ class PosteriorPass:
         ``{variable: (N, M, K)}``: log-probabilities of the values of the discrete variables.
     prior_has_density : bool
         Whether p(z) has one; without, no latent has a KL.
+    policies : dict of str to Tensor
+        ``{variable: (N, M, K)}``: log p(c|context) of the discrete variables that have a policy.
     """
 
     posterior: Distribution
@@ -150,6 +152,7 @@ class PosteriorPass:
     latents: dict[str, Distribution] = field(default_factory=dict)
     variables: dict[str, Tensor] = field(default_factory=dict)
     prior_has_density: bool = True
+    policies: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def kl(self) -> Tensor | None:
@@ -178,6 +181,7 @@ def posterior_pass(
     posteriors: list[list[Distribution]] = []
     relatives: list[list[Distribution]] = []
     variables: dict[str, list[Tensor]] = {}
+    policies: dict[str, list[Tensor]] = {}
     means: list[Tensor] = []
     relative_means: list[Tensor] = []
     kls: dict[str, list[Tensor]] = {}
@@ -194,8 +198,14 @@ def posterior_pass(
             index.append(batch.index)
             parts = [inference.posterior for inference in found]
             means.append(torch.cat([part.mean for part in parts], -1).float().cpu())
-            own = [inference.relative.mean for inference in found]
+            own = [one.prior.relative_points(one.posterior.mean) for one in found]
             relative_means.append(torch.cat(own, -1).float().cpu())
+            for name, latent in named.items():
+                prior = inferences[name].prior
+                coded = isinstance(prior, Mixture | UniformCategorical)
+                if coded and prior.log_weights is not None:
+                    known = policies.setdefault(latent.drawn_variable(name), [])
+                    known.append(prior.log_weights.cpu())
             if measurable:
                 parts = [with_density(part, seed, batch.index) for part in parts]
                 charged = []
@@ -228,6 +238,7 @@ def posterior_pass(
         dict(zip(named, relative, strict=True)),
         {name: torch.cat(parts)[order] for name, parts in variables.items()},
         prior_has_density(model),
+        {name: torch.cat(parts)[order] for name, parts in policies.items()},
     )
 
 

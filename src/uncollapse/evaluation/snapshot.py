@@ -40,7 +40,8 @@ class Snapshot:
     step : int
         Training batches that the model has seen; `FINISHED` for one that is not in training.
     means : ndarray
-        ``(N, D)`` float32: posterior means.
+        ``(N, D)`` float32: posterior means, in coordinates in which the prior is the same in
+        every context.
     component : ndarray or None
         ``(N, M)`` int64: the most probable component of every sentence; None without a mixture.
     labels : ndarray or None
@@ -110,7 +111,8 @@ def take_snapshot(
     with evaluating(model) as device:
         for batch in sequential_batches(chosen, batch_size):
             found = model.infer(batch.to(device))[name]
-            means.append(found.posterior.mean.float().cpu())
+            own = found.prior.relative_points(found.posterior.mean)
+            means.append(own.float().cpu())
             if found.log_weights is not None:
                 components.append(found.log_weights.argmax(-1).cpu())
             index.append(batch.index)

@@ -10,6 +10,7 @@ import torch
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import UNK, Tokenizer
+from uncollapse.distributions.base import tensors_of
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation import likelihood
 from uncollapse.evaluation.information import MI, active_units, mutual_information
@@ -42,6 +43,8 @@ STANDARD = (
 )
 TWR = ("nll_twr", "ppl_twr")
 IVAE = ("nll_ivae", "kl_ivae", "mi_ivae")
+RELATIVE = "z from its context's prior mean on, in that prior's standard deviations"
+ABSOLUTE = "also what z owes to the context"  # of a flow, which has no other coordinates
 INFORMATION_SENTENCES = 10_000  # mutual information costs N²
 
 
@@ -200,4 +203,11 @@ def _information(found: PosteriorPass | None, seed: int, model: Model) -> dict[s
         mi = mutual_information(found.relative[rows], seed=seed)
         if found.fitted:
             mi = replace(mi, estimator=f"{mi.estimator}; {FITTED}")
-    return {"mi": mi, "active_units": active_units(found.relative_means, prior_scale(model))}
+    active = active_units(found.relative_means, prior_scale(model))
+    if not torch.equal(found.means, found.relative_means):
+        active = replace(active, estimator=f"{active.estimator}; {RELATIVE}")
+        pairs = zip(tensors_of(found.posterior), tensors_of(found.relative), strict=True)
+        how = ABSOLUTE if all(torch.equal(*pair) for pair in pairs) else RELATIVE
+        if mi.value is not None:
+            mi = replace(mi, estimator=f"{mi.estimator}; {how}")
+    return {"mi": mi, "active_units": active}

@@ -192,7 +192,7 @@ def check_request(
         raise UserError(f"generated must be at least 2, not {generated}")
     if vectors is not None:
         if not names & set(EMBEDDINGS):
-            raise UserError("word vectors are of use with the dialogue figures only")
+            raise UserError("word vectors are of use with the embedding_… figures only")
         if not Path(vectors).is_file():
             raise UserError(f"cannot read the vectors {vectors}: there is no such file")
     return names

@@ -38,6 +38,11 @@ class Latent(nn.Module):
         Width of a context's vector, C; 0 without contexts.
     posterior_sees_context : bool
         Whether q(z|x, context) or, like an unconditional model's, q(z|x).
+
+    Attributes
+    ----------
+    is_conditional : bool
+        Whether its model reads contexts.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Latent(nn.Module):
     ) -> None:
         super().__init__()
         units = config.groups * config.dim
+        self.is_conditional = condition_dim > 0
         self.posterior_sees_context = posterior_sees_context
         feature_dim = encoder_dim + (condition_dim if posterior_sees_context else 0)
         self.by_turn = config.readout == "turns"

@@ -62,15 +62,23 @@ def _training(request: Request) -> Figure:
 def _latent_space(request: Request) -> Figure:
     import numpy as np
 
+    from uncollapse.benchmark.measuring import pictured
     from uncollapse.benchmark.summary import TestSentences
+    from uncollapse.evaluation.passes import posterior_pass
+    from uncollapse.evaluation.standard import evaluate
     from uncollapse.plots.latent_space import LatentPanel, latent_space
 
     vae, config = request.vae, request.vae.recipe.data
     found = TestSentences.read(request.sentences, config.text_column, config.label_column)
     labels = None if found.labels is None else np.array(found.labels)
-    means = vae.encode(found.texts, batch_size=request.batch_size)
+    corpus = pictured(vae, request.sentences, found)
+    passed = posterior_pass(vae.model, corpus, batch_size=request.batch_size)
+    assert passed is not None
+    means = passed.relative_means.numpy()
     names = ("kl", "active_units") if vae.model.has_likelihood else ("active_units",)
-    figures = vae.evaluate(found.texts, names, batch_size=request.batch_size)
+    figures = evaluate(
+        vae.model, corpus, vae.tokenizer, metrics=names, batch_size=request.batch_size
+    )
     panel = LatentPanel(
         vae.recipe.name,
         means,

@@ -34,6 +34,8 @@ def restart_decoder(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = Model(recipe, model.decoder.embedding.num_embeddings)
+    if model.start is not None:
+        fresh.take_vectors(model.start)
     old, new = model.players(), fresh.players()
     for player in ("generation", "prior"):
         if player in old and (learning is None or player in learning):

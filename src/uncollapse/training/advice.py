@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from uncollapse.latents.divergences.dispersed import Dispersed
+
 if TYPE_CHECKING:
     from uncollapse.latents import Latent
 
 # what is left when nothing charges z for what it says: "uncharged"
-Kind = Literal["continuous", "discrete", "mixture", "uncharged"]
+Kind = Literal["continuous", "conditional", "discrete", "mixture", "uncharged"]
 
 _UNCHARGED = (
     "nothing is charged for what z says, so the decoder does without it: weaken the decoder "
@@ -21,6 +23,10 @@ LATE_ADVICE: dict[Kind, str] = {
     "continuous": (
         "it cannot recover by itself: use recipe bn-vae (KL bounded from below), free-bits-vae or "
         "max-pool-vae, or weaken the decoder (word-dropout-vae)"
+    ),
+    "conditional": (
+        "it cannot recover by itself: use recipe bn-cvae (KL bounded from below), free-bits-cvae, "
+        "max-pool-bn-cvae or cvae-bow, or weaken the decoder (decoder.word_dropout)"
     ),
     "discrete": (
         "it cannot recover by itself: use recipe di-vae or semi-vae-mi (divergence aggregated-kl), "
@@ -40,6 +46,10 @@ EARLY_ADVICE: dict[Kind, str] = {
         "raise the KL weight more slowly or in cycles (objective.weight, recipe cyclical-vae), "
         "or use recipe bn-vae, free-bits-vae or max-pool-vae"
     ),
+    "conditional": (
+        "raise the KL weight more slowly or in cycles (objective.weight), or use recipe bn-cvae, "
+        "free-bits-cvae, max-pool-bn-cvae or cvae-bow"
+    ),
     "discrete": (
         "raise the KL weight more slowly (objective.weight), or use recipe di-vae or semi-vae-mi"
     ),
@@ -57,11 +67,21 @@ def kind_of(latent: Latent) -> Kind:
         return "uncharged"
     if latent.classifier is not None:
         return "mixture"
-    return "discrete" if latent.is_discrete else "continuous"
+    if latent.is_discrete:
+        return "discrete"
+    return "conditional" if latent.is_conditional else "continuous"
 
 
-def code_advice(variable: str, state: str) -> str:
-    """What helps a discrete variable in a state; empty for a live one."""
+def is_informed(latent: Latent) -> bool:
+    """Whether the objective has the mutual information of sentence and component already."""
+    return isinstance(latent.divergence, Dispersed) and latent.divergence.mutual_information
+
+
+def code_advice(variable: str, state: str, informed: bool = False) -> str:
+    """What helps a discrete variable in a state; empty for a live one.
+
+    ``informed``: the mutual information of its components is in the objective already.
+    """
     latent, _, component = variable.partition(".")
     apart = f"use recipe dgm-vae or raise latents.{latent}.divergence.beta (kind dispersed)"
     slower = "raise the KL weight more slowly (objective.weight)"
@@ -69,6 +89,8 @@ def code_advice(variable: str, state: str) -> str:
         return f"the KL pulls components together: {apart}; {slower}"
     if state == "dying":
         return f"components are melting: {slower}, or {apart}"
+    if state == "codes ignored" and component and informed:
+        return f"{slower}, or weaken the decoder (decoder.word_dropout, decoder.hidden_dim)"
     if state == "codes ignored" and component:
         return (
             f"add latents.{latent}.divergence.mutual_information: true (recipe dgm-vae-mi), or "

@@ -15,7 +15,7 @@ from uncollapse.evaluation.standard import INFORMATION_SENTENCES
 from uncollapse.latents import Latent
 from uncollapse.latents.priors import Mixture
 from uncollapse.model import Model
-from uncollapse.training.advice import kind_of
+from uncollapse.training.advice import is_informed, kind_of
 from uncollapse.training.verdict import (
     Verdict,
     code_verdict,
@@ -100,4 +100,5 @@ def _judge_codes(
             f"the pairs {evidence.median:.2f} or less; Var {evidence.variance:.3g}, dispersion "
             f"{evidence.dispersion:.2f} nats"
         ),
+        informed=is_informed(latent),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from lightning.pytorch import Callback, Trainer
 
 from uncollapse.objectives.schedules import final_weight
-from uncollapse.training.advice import Kind, kind_of
+from uncollapse.training.advice import Kind, is_informed, kind_of
 from uncollapse.training.module import TrainingModule
 from uncollapse.training.state import Row
 from uncollapse.training.verdict import Verdict, code_verdict, latent_of, verdict, worst
@@ -38,7 +38,7 @@ class CollapseMonitor(Callback):
         sizes = module.model.variable_sizes()
         for name, latent in module.model.named_latents().items():
             of_codes = [
-                _judge_codes(variable, size, name, row, weight)
+                _judge_codes(variable, size, name, row, weight, is_informed(latent))
                 for variable, size in sizes.items()
                 # nothing but the KL ties components to sentences
                 if latent_of(variable) == name and (final or variable == name)
@@ -70,11 +70,13 @@ def _judge_z(name: str, dim: int, kind: Kind, rows: Sequence[Row], weight: float
 
 
 def _judge_codes(
-    variable: str, size: tuple[int, int], name: str, row: Row, weight: float
+    variable: str, size: tuple[int, int], name: str, row: Row, weight: float, informed: bool
 ) -> Verdict:
     mi, usage = row[f"validation/mi_c/{variable}"], row[f"validation/usage/{variable}"]
     assert mi is not None
     assert usage is not None
     # of a mixture alone; the units of a discrete latent have none
     components = None if variable == name else row[f"validation/components/{name}"]
-    return code_verdict(variable, size, mi, usage, components=components, weight=weight)
+    return code_verdict(
+        variable, size, mi, usage, components=components, weight=weight, informed=informed
+    )

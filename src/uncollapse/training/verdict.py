@@ -141,6 +141,7 @@ def code_verdict(
     kept: float | None = None,
     weight: float = 1.0,
     details: str = "",
+    informed: bool = False,
 ) -> Verdict:
     """Judge a discrete variable: the units of a latent, or the components of its mixture.
 
@@ -163,6 +164,8 @@ def code_verdict(
         components to the sentence, so that while it is small only melting is a sign.
     details : str
         More numbers, for the evidence.
+    informed : bool
+        Whether the objective has the mutual information of components: then that is no advice.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def code_verdict(
         state = "codes ignored"
     elif at_full_weight and kept is not None and kept < LOST:
         state = "z ignores c"
-    return Verdict(state, numbers, code_advice(variable, state))
+    return Verdict(state, numbers, code_advice(variable, state, informed))
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:

@@ -73,6 +73,14 @@ class Prior(nn.Module, ABC):
         """
         return posterior
 
+    def relative_points(self, z: Tensor) -> Tensor:
+        """Points ``z`` ``(B, D)`` of the rows in the coordinates of `relative`."""
+        return z
+
+    def absolute_points(self, z: Tensor) -> Tensor:
+        """The inverse of `relative_points`, also of ``z`` ``(B, S, D)``."""
+        return z
+
     def codes(
         self,
         n: int,  # noqa: ARG002

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.config import ConditionalGaussianConfig
-from uncollapse.distributions.base import Distribution
+from uncollapse.distributions.base import Distribution, aligned
 from uncollapse.distributions.gaussian import DiagonalGaussian
+from uncollapse.distributions.multivariate import MultivariateGaussian
 from uncollapse.encoders.context import Condition
 from uncollapse.latents.priors.standard_normal import StandardNormal
 from uncollapse.precision import widened
@@ -95,10 +96,31 @@ class ConditionalGaussian(StandardNormal):
     def relative(self, posterior: Distribution) -> Distribution:
         """The posterior of (z − μ(context)) / σ(context), whose prior is N(0, I)."""
         prior = self.given_contexts
-        if prior is None or not isinstance(posterior, DiagonalGaussian):
+        if prior is None:
             return posterior
-        mean = (posterior.mean - prior.mean) * (-0.5 * prior.log_variance).exp()
-        return DiagonalGaussian(mean, posterior.log_variance - prior.log_variance)
+        if isinstance(posterior, MultivariateGaussian):
+            unit = (-0.5 * prior.log_variance.to(posterior.factor)).exp()[..., None]  # (B, D, 1)
+            return MultivariateGaussian(
+                self.relative_points(posterior.mean), unit * posterior.factor
+            )
+        if not isinstance(posterior, DiagonalGaussian):
+            return posterior
+        log_variance = posterior.log_variance - prior.log_variance
+        return DiagonalGaussian(self.relative_points(posterior.mean), log_variance)
+
+    def relative_points(self, z: Tensor) -> Tensor:
+        """(z − μ(context)) / σ(context)."""
+        prior = self.given_contexts
+        if prior is None:
+            return z
+        return (z - prior.mean.to(z)) * (-0.5 * prior.log_variance.to(z)).exp()
+
+    def absolute_points(self, z: Tensor) -> Tensor:
+        """μ(context) + σ(context) z."""
+        if self.given_contexts is None:
+            return z
+        prior = self.given_contexts.map(lambda part: aligned(part.to(z), z))
+        return prior.mean + (0.5 * prior.log_variance).exp() * z
 
     def anchor(self) -> Tensor:
         """KL(prior ‖ N(0, I)) of each row, summed over dimensions, ``(B,)`` nats."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from uncollapse.config import ConditionalImplicitConfig
 from uncollapse.distributions.base import Distribution
+from uncollapse.distributions.implicit import MEAN_DRAWS
 from uncollapse.encoders.context import Condition
 from uncollapse.latents.generators import generator, noise_network
 from uncollapse.latents.priors.base import Prior, draw_codes
@@ -101,6 +102,27 @@ class ConditionalImplicit(Prior):
             chosen = self._components(noise.log_weights, generator)
             draws = torch.randn(n, self.noise_dim, generator=generator).to(noise.mean)
             return self._generate(noise, chosen, draws).float().cpu()
+
+    def relative_points(self, z: Tensor) -> Tensor:
+        """From the prior's mean in the context on, in its deviations there times `deviation`."""
+        mean, deviation = self._moments(len(z))
+        return (z - mean.to(z)) * (self.deviation.to(z) / deviation.to(z))
+
+    @torch.no_grad()
+    def _moments(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every row ``(n, D)``, over the same noise for all."""
+        noise = self._of_rows(rows)
+        half = torch.randn(
+            MEAN_DRAWS, self.noise_dim, generator=torch.Generator().manual_seed(0)
+        ).to(noise.mean)
+        weights = noise.log_weights.double().exp()[..., None]  # (n, K, 1)
+        mean = square = torch.zeros((), dtype=weights.dtype, device=weights.device)
+        for draw in torch.cat([half, -half]):  # as the mean of an implicit posterior
+            z = self.generator(noise.mean + (0.5 * noise.log_variance).exp() * draw).double()
+            mean = mean + (weights * z).sum(1) / (2 * MEAN_DRAWS)  # (n, D)
+            square = square + (weights * z.square()).sum(1) / (2 * MEAN_DRAWS)
+        smallest = torch.finfo(torch.float32).eps * mean.abs() + torch.finfo(torch.float32).tiny
+        return mean, torch.maximum((square - mean.square()).clamp(min=0).sqrt(), smallest)
 
     def log_prob(self, z: Tensor) -> Tensor:  # noqa: ARG002
         """There is none: whoever needs one must ask `has_density` first."""
