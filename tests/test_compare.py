@@ -444,6 +444,14 @@ def test_real_runs_on_dialogues(
         device="cpu",
         progress=False,
     )
+    runs = {run.name: run for run in found.summaries}
+    for name in ("hred", "cvae"):
+        turns, real, answers = runs[name].responses[0]
+        assert turns
+        assert real
+        assert len(answers) == 3
+    assert not runs["vae"].responses
+    assert "In context" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     table = found.tables["dialogue"]
     assert tuple(column.name for column in table.columns) == HEADLINE
     headings = [column.heading for column in table.columns]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from uncollapse.text_vae import TextVAE
 
 SEED = 0  # of everything drawn for a summary
+ANSWERED = 4  # contexts whose answers are shown
 DRAWS = 10_000  # of a prior, for its mean
 STEPS = 7  # of a way from one sentence to another
 LONGEST = 100  # words of what is written
@@ -115,6 +116,7 @@ def measure(
         label_names=sentences.label_names,
         kl_per_dimension=[round(float(value), 6) for value in kl],
         samples=vae.sample(8, seed=SEED),
+        responses=_responses(vae, test, sentences),
         interpolations=interpolations,
         reconstructions=reconstructions,
         seconds=sum(row["seconds"] for row in (*_pretraining(folder), *vae.history_)),
@@ -134,6 +136,41 @@ def pictured(vae: TextVAE, test: Data, sentences: TestSentences) -> Corpus:
     if vae.model.context is None:
         return corpus_of(sentences.texts, vae.tokenizer, vae.recipe.data)
     return vae._corpus(test, None).select(sentences.rows)
+
+
+def _responses(
+    vae: TextVAE, test: Data, sentences: TestSentences
+) -> list[tuple[list[str], str, list[str]]]:
+    """Contexts of a few of the sentences that are shown, those, and what the model answers."""
+    corpus = pictured(vae, test, sentences)
+    contexts = corpus.contexts
+    if contexts is None:
+        return []
+    rows = np.flatnonzero(contexts.turns)
+    spread = np.linspace(0, len(rows) - 1, min(ANSWERED, len(rows)))  # not of one dialogue
+    rows = rows[spread.round().astype(np.int64)]
+    turns, given = [], []
+    for row in rows:
+        utterances = range(contexts.first[row], contexts.last[row])
+        own = [contexts.tokens[contexts.offsets[u] : contexts.offsets[u + 1]] for u in utterances]
+        turns.append([vae.tokenizer.decode(ids) for ids in own])
+        who = [_speaker(int(contexts.speakers[u])) for u in utterances]
+        said = [{"speaker": s, "text": t} for s, t in zip(who, turns[-1], strict=True)]
+        known = {
+            name: column.names[column.ids[row]]
+            for name, column in corpus.columns.items()
+            if column.ids[row] >= 0
+        }
+        given.append({**known, "turns": said, "speaker": _speaker(int(contexts.speaker[row]))})
+    method = "greedy" if vae.model.latent_dim else "sample"  # as the figures are measured
+    answers = vae.respond(given, n=3, method=method, seed=SEED)
+    real = [vae.tokenizer.decode(corpus.sentence(row)) for row in rows]
+    texts = [[answer.text for answer in own] for own in answers]
+    return list(zip(turns, real, texts, strict=True))
+
+
+def _speaker(number: int) -> str | None:
+    return str(number) if number >= 0 else None
 
 
 def _written(vae: TextVAE, ends: Corpus) -> tuple[list[list[str]], list[str]]:

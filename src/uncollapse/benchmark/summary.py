@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,8 @@ class RunSummary:
         Size of the network.
     sentences : dict of str to int
         How many there are in ``train``, ``validation`` and ``test``.
+    responses : list of (list of str, str, list of str)
+        Contexts, oldest turn first, what was really said in them, and what the model says.
     """
 
     name: str
@@ -144,6 +146,7 @@ class RunSummary:
     seconds: float
     parameters: int
     sentences: dict[str, int]
+    responses: list[tuple[list[str], str, list[str]]] = field(default_factory=list)
 
     @property
     def has_latent(self) -> bool:
@@ -182,11 +185,12 @@ class RunSummary:
             values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if values["format_version"] != FORMAT_VERSION:
                 raise ValueError("format")
-            known = {field.name: values[field.name] for field in fields(cls)}
+            known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
             rows = known["means"]
             shape = (len(rows), len(rows[0]) if rows else 0)
             known["means"] = np.array(rows, np.float64).reshape(shape)  # (N, D)
             known["reconstructions"] = [(a, b) for a, b in known["reconstructions"]]
+            known["responses"] = [(a, b, c) for a, b, c in known.get("responses", [])]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:

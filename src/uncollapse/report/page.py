@@ -150,7 +150,21 @@ def _state_class(state: str) -> str:
 
 
 def _sentences(run: RunSummary) -> str:
-    parts = [f"<h4>From the prior</h4>\n{_list(run.samples)}"]
+    # what a model of dialogue says first would say little of it
+    parts = [f"<h4>From the prior</h4>\n{_list(run.samples)}"] if not run.responses else []
+    if run.responses:
+        rows = "".join(
+            f"<tr><td>{_list(turns, ordered=True)}</td><td>{escape(real)}</td>"
+            f"<td>{_list(answers)}</td></tr>\n"
+            for turns, real, answers in run.responses
+        )
+        parts.append(
+            "<h4>In context</h4>\n"
+            '<div class="scroll" tabindex="0" role="region" aria-label="Responses">\n'
+            '<table class="sentences"><thead><tr><th scope="col">said before</th>'
+            '<th scope="col">really said</th><th scope="col">answers</th></tr></thead>\n'
+            f"<tbody>\n{rows}</tbody></table>\n</div>\n"
+        )
     if run.reconstructions:
         rows = "".join(
             f"<tr><td>{escape(before)}</td><td>{escape(after)}</td></tr>\n"
