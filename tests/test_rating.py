@@ -245,3 +245,14 @@ def test_key_is_read_as_it_was_written(study: Path) -> None:
     assert key.to_json() == text
     assert sheet_text(key, 0) == (study / "rater-1.csv").read_text(encoding="utf-8")
     assert list(csv.reader(io.StringIO(sheet_text(key, 1)))) == rows_of(study / "rater-2.csv")
+
+
+def test_a_system_that_reads_no_context_is_left_out(tmp_path: Path) -> None:
+    one, two = Fake(), Fake()
+    two.recipe.condition = None
+    with pytest.raises(
+        UserError, match=r"^two answers nobody: its recipe has no condition"
+    ) as found:
+        make(tmp_path / "study", {"one": one, "two": two}, contexts=3)
+    assert "\n" not in str(found.value)
+    assert not (tmp_path / "study").exists()

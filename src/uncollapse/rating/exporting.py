@@ -121,6 +121,9 @@ def export(
         raise UserError(f"consistency needs at least {GROUP} contexts, not {contexts}")
     _check_new(out)
     systems, folders = _open(runs, device)
+    for name, system in systems.items():
+        if system.recipe.condition is None:
+            raise UserError(f"{name} answers nobody: its recipe has no condition; leave it out")
     if grouped:
         for name, system in systems.items():
             if not system.model.variable_sizes():

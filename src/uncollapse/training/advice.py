@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from uncollapse.latents.divergences.dispersed import Dispersed
-
 if TYPE_CHECKING:
     from uncollapse.latents import Latent
 
@@ -74,7 +72,8 @@ def kind_of(latent: Latent) -> Kind:
 
 def is_informed(latent: Latent) -> bool:
     """Whether the objective has the mutual information of sentence and component already."""
-    return isinstance(latent.divergence, Dispersed) and latent.divergence.mutual_information
+    # by name: this module is read by those who have no use for PyTorch
+    return bool(getattr(latent.divergence, "mutual_information", False))
 
 
 def code_advice(variable: str, state: str, informed: bool = False) -> str:
