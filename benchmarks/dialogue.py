@@ -1,4 +1,4 @@
-"""Every dialogue system at a size that two cores can do, measured alike.
+"""Dialogue systems at a size that two cores can do, measured alike.
 
     python benchmarks/dialogue.py dailydialog --corpora FOLDER --runs runs/dailydialog
     python benchmarks/dialogue.py swda --corpora FOLDER --runs runs/swda
@@ -12,24 +12,49 @@ has it besides. Finished runs are kept, interrupted ones resumed. The figures go
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from protocol import environment, inputs_of, reproduce, write_results
 
+from uncollapse import TextVAE
+from uncollapse.errors import UserError
 from uncollapse.recipes import load_recipe
+from uncollapse.responding import Response
 
 CONDITIONAL = ("hred", "cvae", "cvae-bow", "bn-cvae", "twr-cvae")
 COMBINED = ("free-bits-cvae", "max-pool-bn-cvae")
-ADVERSARIAL = ("dialog-wae", "dialog-wae-gmp", "ivae-dialogue", "seqgan")
+ADVERSARIAL = ("dialog-wae", "ivae-dialogue", "seqgan")
 TWO_STAGE = ("di-vae-dialogue", "dgm-vae-dialogue")
-EVERY = (*CONDITIONAL, *COMBINED, *ADVERSARIAL, *TWO_STAGE)
+# with little training the papers' dispersion leaves the components where they are
+VARIANTS = {"dgm-vae-dialogue-0.9": ("dgm-vae-dialogue", ["latents.z.divergence.beta=0.9"])}
 
 WIDTH = 128
 LATENT = 32  # where a latent is continuous and the papers have 200
 RESPONSES = 10_000  # ten a context, as far as there are contexts
+
+
+CONTEXTS = {
+    "dailydialog": [
+        ["What are you doing this weekend ?"],
+        ["I lost my wallet on the bus .", "Oh no . Was there much money in it ?"],
+        ["Can I help you ?", "Yes , I am looking for a coat .", "What size do you wear ?"],
+    ],
+    "swda": [
+        ["Do you have any pets?"],
+        ["Where do you live?", "Uh, in Texas, near Dallas."],
+        ["I think the taxes are too high.", "Yeah, I agree.", "But what can you do?"],
+    ],
+    "smd": [
+        ["remind me of my dentist appointment"],
+        ["will it rain this week", "What city are you interested in?", "Boston please"],
+        ["where is the nearest gas station", "There is one 3 miles away.", "give me the address"],
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,7 @@ class Corpus:
 
 CORPORA = {
     "dailydialog": Corpus(
-        EVERY,
+        (*CONDITIONAL, *COMBINED, *ADVERSARIAL),
         (
             Dialogues("dailydialog/train.jsonl", 1_000),
             Dialogues("dailydialog/validation.jsonl", 100),
@@ -83,7 +108,7 @@ CORPORA = {
         "act",
     ),
     "swda": Corpus(
-        EVERY,
+        CONDITIONAL,
         (
             Dialogues("swda/train.jsonl", 50),
             Dialogues("swda/validation.jsonl", 5),
@@ -92,7 +117,7 @@ CORPORA = {
         "act",
     ),
     "smd": Corpus(
-        ("hred", "cvae", *TWO_STAGE),
+        ("hred", "cvae", *TWO_STAGE, *VARIANTS),
         (
             Dialogues("smd/train.jsonl", 1_600),
             Dialogues("smd/validation.jsonl", 100),
@@ -105,8 +130,9 @@ CORPORA = {
 
 def reduced(name: str, corpus: Corpus) -> list[str]:
     """What differs from a recipe."""
+    name, further = VARIANTS.get(name, (name, []))
     recipe = load_recipe(name)
-    changes = [f"decoder.{part}_dim={WIDTH}" for part in ("embedding", "hidden")]
+    changes = [*further, *(f"decoder.{part}_dim={WIDTH}" for part in ("embedding", "hidden"))]
     changes += [f"decoder.{key}=null" for key in ("init_scale", "embedding_init_scale")]
     changes += [f"decoder.{part}_dropout=0.2" for part in ("embedding", "output")]
     for section, encoder in (
@@ -151,11 +177,51 @@ def reduced(name: str, corpus: Corpus) -> list[str]:
 
 def at(name: str, corpus: str) -> str:
     """The recipe with the papers' settings for a corpus, where it has any."""
+    recipe = VARIANTS[name][0] if name in VARIANTS else name
+    called = f"{name}:" if name in VARIANTS else ""
     try:
-        load_recipe(f"{name}@{corpus}")
-    except ValueError:
-        return name
-    return f"{name}@{corpus}"
+        load_recipe(f"{recipe}@{corpus}")
+    except UserError:
+        return f"{called}{recipe}"
+    return f"{called}{recipe}@{corpus}"
+
+
+def answers(runs: Path, corpus: str, names: Sequence[str]) -> dict[str, Any]:
+    """What every system answers in a few contexts of our own; of actions, one at a time."""
+    given = [
+        {
+            "turns": [{"speaker": "AB"[i % 2], "text": text} for i, text in enumerate(turns)],
+            "speaker": "AB"[len(turns) % 2],
+        }
+        for turns in CONTEXTS[corpus]
+    ]
+    found: dict[str, Any] = {}
+    for name in names:
+        folder = runs / name / "seed-0"
+        if not (folder / "summary.json").is_file():
+            continue
+        vae = TextVAE.from_pretrained(folder)
+        method = "greedy" if vae.model.latent_dim else "sample"
+        said = vae.respond(given, n=5, method=method, seed=0)
+        rows: list[dict[str, Any]] = [
+            {"context": turns, "answers": texts(own)}
+            for turns, own in zip(CONTEXTS[corpus], said, strict=True)
+        ]
+        for groups, values in vae.model.variable_sizes().values():
+            for row in rows:
+                row["actions"] = {}
+            for index, value in itertools.product(range(groups), range(values)):
+                code = "-".join(str(value) if at == index else "*" for at in range(groups))
+                held = vae.respond(given, n=2, component=code, method="greedy", seed=0)
+                for row, own in zip(rows, held, strict=True):
+                    row["actions"][code] = texts(own)
+        found[name] = rows
+    return found
+
+
+def texts(responses: Sequence[Response]) -> list[str]:
+    """Different texts, in their order."""
+    return list(dict.fromkeys(response.text for response in responses))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -193,7 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "epochs": corpus.epochs,
         "changes": changes,
     }
-    write_results(f"dialogue-{given.corpus}", {**protocol, **found})
+    said = answers(given.runs, given.corpus, list(names))
+    write_results(f"dialogue-{given.corpus}", {**protocol, **found, "answers": said})
 
 
 if __name__ == "__main__":

@@ -68,8 +68,12 @@ def utterances(dialogues: Any) -> Any:
 
 
 def write_recipe(name: str, changes: Sequence[str], folder: Path) -> Path:
-    """A recipe with its changes, every value spelled out; ``NAME@CORPUS`` keeps its name."""
-    plain = name.partition("@")[0]
+    """A recipe with its changes, every value spelled out; ``NAME@CORPUS`` keeps its name.
+
+    ``OTHER:NAME`` is called by the other name.
+    """
+    alias, _, name = name.rpartition(":")
+    plain = alias or name.partition("@")[0]
     target = folder / f"{plain}.yaml"
     recipe = load_recipe(name, [*changes, f"name={plain}"])
     target.write_text(recipe_to_yaml(recipe), encoding="utf-8")

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SYSTEMS = ROOT / "docs" / "systems.md"
 MIXTURES = ROOT / "docs" / "mixtures.md"
+DIALOGUE = ROOT / "docs" / "dialogue.md"
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = {
     "nll": "NLL",
@@ -59,7 +60,7 @@ GROUPS = ("probe_accuracy", "v_measure")
 SHAPE = ("interpolation_rouge_l", "cosine", "aggregate_kl")
 
 
-def systems(result: str, *columns: str) -> str:
+def systems(result: str, *columns: str, digits: int = 2) -> str:
     """Figures of every system of a result file, at the reduced size."""
     found = json.loads((RESULTS / f"{result}.json").read_text())
     plain = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == "vae")
@@ -72,7 +73,7 @@ def systems(result: str, *columns: str) -> str:
     for name, figures in found["systems"].items():
         if all(figures.get(column, {}).get("value") is None for column in columns):
             continue
-        cells = [figure(figures.get(column)) for column in columns]
+        cells = [figure(figures.get(column), digits) for column in columns]
         if timed:
             spent = sum(cost["seconds"] for cost in found["costs"] if cost["name"] == name)
             cells.append(f"{spent / plain:.1f}")
@@ -97,6 +98,43 @@ MIXED = (
 )
 AGREEMENT = ("cluster_homogeneity", "cluster_completeness", "cluster_purity", "cluster_ami")
 LABELLED = ("nll", "variance", "accuracy_act", "accuracy_emotion")
+
+
+LIKELIHOOD = ("nll", "ppl", "ppl_reconstruction", "kl", "mi", "active_units")
+ANSWERS = (
+    "bleu_4_precision",
+    "bleu_4_recall",
+    "embedding_average",
+    "embedding_average_recall",
+    "distinct_1_inter",
+    "distinct_2_inter",
+    "unique_share",
+    "generic_share",
+    "response_label_accuracy",
+)
+PRINTED = (
+    "bleu_f1_wae",
+    "embedding_average_wae",
+    "embedding_extrema_wae",
+    "embedding_greedy_wae",
+    "distinct_1_intra",
+    "distinct_2_intra",
+    "bleu_sacre",
+)
+
+
+def by_action(result: str, *names: str) -> str:
+    """Answers of some systems in one context, an action at a time."""
+    found = json.loads((RESULTS / f"{result}.json").read_text())["answers"]
+    context = found[names[0]][0]["context"]
+    head = f"| *{' / '.join(context)}* | {' | '.join(f'`{name}`' for name in names)} |"
+    rows = [
+        f"| `{action}` | "
+        + " | ".join("; ".join(found[name][0]["actions"][action]) for name in names)
+        + " |"
+        for action in found[names[0]][0]["actions"]
+    ]
+    return "\n".join([head, "|---" * (len(names) + 1) + "|", *rows])
 
 
 def agreement(result: str, column: str) -> str:
@@ -167,14 +205,14 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def figure(metric: Mapping[str, Any] | None) -> str:
+def figure(metric: Mapping[str, Any] | None, digits: int = 2) -> str:
     """A figure with its standard error; a dash where there is none."""
     if metric is None or metric["value"] is None:
         return "–"
     error = metric["standard_error"]
     if metric["unit"] == "units":
         return f"{metric['value']:.0f}"
-    return f"{metric['value']:z.2f}" + (f" ± {error:.2f}" if error else "")
+    return f"{metric['value']:z.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
@@ -185,6 +223,22 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "yelp-labels": lambda: systems("systems-yelp", *LABELS, *GROUPS),
         "yelp-shape": lambda: systems("systems-yelp", *SHAPE),
         "ptb": lambda: systems("systems-ptb", *FIRST),
+    },
+    DIALOGUE: {
+        f"{corpus}{part}": lambda corpus=corpus, columns=columns, digits=digits: systems(
+            f"dialogue-{corpus}", *columns, digits=digits
+        )
+        for corpus in ("dailydialog", "swda", "smd")
+        for part, columns, digits in (
+            ("", LIKELIHOOD, 2),
+            ("-answers", ANSWERS, 3),
+            ("-printed", PRINTED, 3),
+        )
+    }
+    | {
+        "actions": lambda: by_action(
+            "dialogue-smd", "dgm-vae-dialogue-0.9", "di-vae-dialogue", "dgm-vae-dialogue"
+        )
     },
     MIXTURES: {
         "grammar": lambda: systems("mixtures-grammar", *MIXED),
