@@ -16,7 +16,7 @@ from helpers import make_batch
 from lightning.pytorch import Callback, Trainer
 from pydantic import TypeAdapter
 from torch import Tensor
-from training_support import SignalAt, last_payload, same, without_times
+from training_support import SignalAt, fitted, last_payload, same, without_times
 
 from uncollapse.config import ConstantScheduleConfig, DecoderConfig, Recipe
 from uncollapse.data.batches import Batch, BucketedBatches
@@ -27,11 +27,9 @@ from uncollapse.decoders.rollouts import Rollouts, as_responses, sample_with_rol
 from uncollapse.errors import UserError
 from uncollapse.loading import corpus_of, learn_tokenizer
 from uncollapse.model import Model
-from uncollapse.objectives import Objective
 from uncollapse.recipes import load_recipe
 from uncollapse.strategies import build_stages
 from uncollapse.training.adversarial import AdversarialCritic, adversarial_terms
-from uncollapse.training.fit import fit
 from uncollapse.training.history import History
 from uncollapse.training.policy_gradient import above_the_others, action_values, reinforce
 from uncollapse.training.signals import Interrupted
@@ -281,20 +279,9 @@ def train(
     training, validation, vocabulary = small_corpora(recipe)
     torch.manual_seed(5)
     model = Model(recipe, vocabulary)
-    history = fit(
-        model,
-        Objective(recipe.objective),
-        recipe,
-        training,
-        validation,
-        folder,
-        seed=3,
-        device="cpu",
-        resume=resume,
-        show_progress=False,
-        callbacks=callbacks,
+    return model, fitted(
+        model, recipe, training, validation, folder, resume=resume, callbacks=callbacks
     )
-    return model, history
 
 
 class Watch(Callback):

@@ -13,7 +13,7 @@ import torch
 from helpers import SENTENCES, VOCABULARY, make_batch, random_sentences, small_recipe
 from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
-from training_support import SignalAt, last_payload, new_model, same, without_times
+from training_support import SignalAt, fitted, last_payload, new_model, same, without_times
 
 from uncollapse.attribute_forcing import AttributeForcing, CodesInContext, code_loss
 from uncollapse.config import ConstantScheduleConfig, Recipe
@@ -27,7 +27,7 @@ from uncollapse.freezing import frozen
 from uncollapse.model import Model
 from uncollapse.objectives import Objective
 from uncollapse.strategies import build_stages
-from uncollapse.training.fit import NEW_DECODER, fit
+from uncollapse.training.fit import NEW_DECODER
 from uncollapse.training.history import History
 from uncollapse.training.module import TrainingModule
 from uncollapse.training.signals import Interrupted
@@ -81,20 +81,9 @@ def train(
 ) -> tuple[Model, History]:
     training, validation, vocabulary = corpora()
     model = new_model(recipe, vocabulary)
-    history = fit(
-        model,
-        Objective(recipe.objective),
-        recipe,
-        training,
-        validation,
-        folder,
-        seed=3,
-        device="cpu",
-        resume=resume,
-        show_progress=False,
-        callbacks=callbacks,
+    return model, fitted(
+        model, recipe, training, validation, folder, resume=resume, callbacks=callbacks
     )
-    return model, history
 
 
 # --- stages -------------------------------------------------------------------------------

@@ -87,7 +87,23 @@ def train(
     recipe = recipe or small_recipe()
     training, validation, vocabulary = corpora()
     model = new_model(recipe, vocabulary)
-    history = fit(
+    return model, fitted(
+        model, recipe, training, validation, folder, resume=resume, callbacks=callbacks
+    )
+
+
+def fitted(
+    model: Model,
+    recipe: Recipe,
+    training: Corpus,
+    validation: Corpus,
+    folder: Path,
+    *,
+    resume: bool = False,
+    callbacks: Any = (),
+) -> History:
+    """Train a model in place, as all these tests do."""
+    return fit(
         model,
         Objective(recipe.objective),
         recipe,
@@ -100,7 +116,6 @@ def train(
         show_progress=False,
         callbacks=callbacks,
     )
-    return model, history
 
 
 def at_the_mean(patch: pytest.MonkeyPatch) -> None:

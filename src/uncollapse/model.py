@@ -81,9 +81,8 @@ class Model(JointLatents):
         self.discriminator = None
         if recipe.discriminator is not None:
             self.discriminator = Discriminator(recipe.discriminator, vocabulary_size, widths[0])
-        self.samples = recipe.objective.samples
         self.supervision = recipe.objective.supervision
-        self.charged = recipe.objective
+        self.objective = recipe.objective
         self.blank = False  # whether all contexts are held back
         # rows of the tables of words, and the vectors that these started from
         self.start: tuple[list[int], Tensor] | None = None
@@ -270,9 +269,9 @@ class Model(JointLatents):
         if self.bag_of_words is not None:
             z = torch.cat([inference.draw() for inference in found.values()], -1)  # (B, D)
             extra["bag of words"] = self.bag_of_words(z, batch, condition)
-        if codes is not None and self.charged.policy:
+        if codes is not None and self.objective.policy:
             extra["policy"] = codes.policy_loss()
-        if codes is not None and self.charged.attribute_forcing:
+        if codes is not None and self.objective.attribute_forcing:
             assert isinstance(self.encoder, RecurrentEncoder)
             z = torch.cat([inference.draw() for inference in found.values()], -1)  # (B, D)
             forcing = AttributeForcing(self.encoder, self.decoder, self.named_latents())
@@ -286,7 +285,7 @@ class Model(JointLatents):
         if not found:
             return self.decoder.log_prob(None, batch, condition)
         z = torch.cat([inference.draw() for inference in found.values()], -1)  # (B, D)
-        samples = self.samples if self.training else 1
+        samples = self.objective.samples if self.training else 1
         if samples == 1:
             return self.decoder.log_prob(z, batch, condition)
         with torch.autocast(z.device.type, enabled=False):  # as `Inference.draw` does
