@@ -122,6 +122,7 @@ class Model(JointLatents):
                 for part in self.supervision
                 if (labels := batch.labels.get(part.column)) is not None
             },
+            features=next(iter(found.values())).features if found else None,
             policy_hits={} if codes is None else codes.hits(),
             extra=self._extra(found, batch, condition, codes),
         )

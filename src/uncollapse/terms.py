@@ -34,6 +34,8 @@ class Terms:
         ``{latent: parts}`` of the KL of latents under a mixture.
     supervision : dict of str to Tensor
         ``{column: (B,)}``: −log q(label|x) of what is supervised, 0 without a label.
+    features : Tensor or None
+        ``(B, H)``: what the posterior of the first latent was read from.
     policy_hits : dict of str to Tensor
         ``{variable: (B, M)}``: 1 where a policy's most probable value is that of the sentence,
         0 where not, −1 without a context.
@@ -49,6 +51,7 @@ class Terms:
     variables: dict[str, Tensor] = field(default_factory=dict)
     mixtures: dict[str, MixtureKL] = field(default_factory=dict)
     supervision: dict[str, Tensor] = field(default_factory=dict)
+    features: Tensor | None = None
     policy_hits: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Tensor] = field(default_factory=dict)
 

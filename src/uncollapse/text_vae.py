@@ -185,6 +185,7 @@ class TextVAE(Responder, Interpreter):
         samples: int = 500,
         generated: int = 10_000,
         vectors: str | Path | None = None,
+        greedy: bool = False,
         seed: int = 0,
         batch_size: int = 32,
     ) -> dict[str, Metric]:
@@ -210,6 +211,9 @@ class TextVAE(Responder, Interpreter):
         vectors : path, optional
             Word vectors for the probes of dialogue, in the format of GloVe or word2vec; without
             it they are trained on ``train``.
+        greedy : bool
+            Whether the sentences of the generation probes are of the most probable words, not of
+            drawn ones.
         seed : int
             Of the samples; figures depend on it and on nothing else.
         batch_size : int
@@ -229,6 +233,7 @@ class TextVAE(Responder, Interpreter):
             samples=samples,
             generated=generated,
             vectors=vectors,
+            greedy=greedy,
             seed=seed,
             batch_size=batch_size,
         )

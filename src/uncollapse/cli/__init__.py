@@ -8,7 +8,16 @@ from __future__ import annotations
 import sys
 
 # in the order of --help
-from uncollapse.cli import data, measuring, rating, responding, training, using, variables  # noqa: F401
+from uncollapse.cli import (  # noqa: F401
+    data,
+    measuring,
+    rating,
+    reproducing,
+    responding,
+    training,
+    using,
+    variables,
+)
 from uncollapse.cli.app import app, report_errors
 
 __all__ = ["app", "main", "report_errors"]

@@ -9,6 +9,11 @@ import typer
 
 from uncollapse.cli.app import Json, Seed, app, as_json_text, say
 
+Corpora = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the corpora; default: UNCOLLAPSE_CORPORA."),
+]
+
 data_app = typer.Typer(help="Look at data, or make some.")
 app.add_typer(data_app, name="data")
 
@@ -94,3 +99,42 @@ def data_grammar(
     write_grammar(out, n, seed)
     entropy = assistant_grammar().entropy()
     say(f"{n:,} sentences in {out}; entropy of the grammar {entropy:.4f} nats per sentence")
+
+
+@data_app.command("corpora")
+def data_corpora(
+    name: Annotated[str | None, typer.Argument(help="Say all that is known of this one.")] = None,
+    corpora: Corpora = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compute every checksum anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say of the papers' corpora which are here, and where the others come from."""
+    from dataclasses import asdict
+
+    from uncollapse.corpora.overview import describe, describe_text, status, status_table
+
+    if name is not None:
+        values = describe(name, corpora, fresh=verify)
+        print(as_json_text(values) if as_json else describe_text(values))
+        return
+    rows = status(corpora, fresh=verify)
+    print(as_json_text([asdict(row) for row in rows]) if as_json else status_table(rows))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A corpus whose licence allows it.")],
+    corpora: Corpora = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="A copy of the published archive, not the network."),
+    ] = None,
+) -> None:
+    """Download a corpus, check it and put it into the folder of corpora."""
+    from uncollapse.corpora import fetch, load_corpus, load_edition
+
+    found = fetch(name, corpora, archive=archive, say=say)
+    corpus, edition = load_corpus(name), load_edition(found.edition)
+    sizes = " / ".join(f"{count:,}" for count in edition.sizes.values())
+    say(f"{found.files['train'].parent}: {sizes} {edition.unit}")
+    say(f"licence: {corpus.licence}; please cite {corpus.paper}")

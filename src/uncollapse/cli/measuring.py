@@ -38,6 +38,9 @@ def evaluate(
     label_column: LabelColumn = None,
     generated: Generated = 10_000,
     vectors: Vectors = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Most probable words in the generation probes.")
+    ] = False,
     samples: Annotated[int, typer.Option(help="Importance samples S.")] = 500,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(help="Does not change the figures.")] = 32,
@@ -53,6 +56,7 @@ def evaluate(
         samples=samples,
         generated=generated,
         vectors=vectors,
+        greedy=greedy,
         seed=seed,
         batch_size=batch_size,
     )

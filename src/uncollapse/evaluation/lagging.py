@@ -77,6 +77,7 @@ def posterior_means(
     corpus: Corpus,
     *,
     sentences: int = SENTENCES,
+    points: int = POINTS,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> PosteriorMeans:
@@ -89,6 +90,8 @@ def posterior_means(
     ----------
     sentences : int
         At most this many, evenly spread over the corpus.
+    points : int
+        Of either grid.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def posterior_means(
     done = 0
     with evaluating(model) as device:
         centre, deviation = _prior_moments(model, device)
-        unit = torch.linspace(0, 1, POINTS, dtype=torch.float64, device=device)
+        unit = torch.linspace(0, 1, points, dtype=torch.float64, device=device)
         for batch in sequential_batches(chosen, batch_size):
             batch = batch.to(device)
             posterior = model.posterior(batch)

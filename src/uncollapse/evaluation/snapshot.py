@@ -15,6 +15,7 @@ import torch
 
 from uncollapse.data.batches import sequential_batches
 from uncollapse.errors import RunError, UserError
+from uncollapse.evaluation.lagging import obstacle, posterior_means
 from uncollapse.evaluation.passes import evaluating
 from uncollapse.latents.priors import Mixture, StandardNormal
 
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from uncollapse.model import Model
 
 SENTENCES = 1_000  # more would only hide one another
+POINTS = 81  # of either grid over z, on which the model's own posterior is integrated
 FOLDER = "snapshots"  # in a run folder
 FINISHED = -1  # instead of a number of batches
+# arrays that a file need not have
+OPTIONAL = (
+    *("component", "labels", "component_means", "component_deviations", "deviation"),
+    "model_means",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,9 @@ class Snapshot:
         number; None without a mixture.
     deviation : ndarray or None
         ``(D,)`` float32: standard deviations of a Gaussian prior; None under other priors.
+    model_means : ndarray or None
+        ``(N,)`` float32: of a latent of one dimension that was looked at in training, means of
+        the model's own posterior p(z|x).
     """
 
     latent: str
@@ -63,6 +73,7 @@ class Snapshot:
     component_means: np.ndarray | None
     component_deviations: np.ndarray | None
     deviation: np.ndarray | None
+    model_means: np.ndarray | None = None
 
     @property
     def groups(self) -> int:
@@ -79,7 +90,12 @@ class Snapshot:
 
 
 def take_snapshot(
-    model: Model, corpus: Corpus, step: int = FINISHED, *, batch_size: int = 32
+    model: Model,
+    corpus: Corpus,
+    step: int = FINISHED,
+    *,
+    model_means: bool = False,
+    batch_size: int = 32,
 ) -> Snapshot:
     """Look at a model's latent space with at most `SENTENCES` evenly spread sentences.
 
@@ -92,6 +108,8 @@ def take_snapshot(
         Its first column of labels, if there is one, colours the sentences.
     step : int
         Training batches that the model has seen.
+    model_means : bool
+        Whether to find the means of the model's own posterior too, where z has one dimension.
     batch_size : int
         Sentences encoded together.
 
@@ -118,6 +136,12 @@ def take_snapshot(
             index.append(batch.index)
         spread = _components(latents[name].prior)
     order = torch.cat(index).argsort()
+    exact = None
+    if model_means and obstacle(model) is None:
+        integrated = posterior_means(
+            model, chosen, sentences=len(chosen), points=POINTS, batch_size=batch_size
+        )
+        exact = integrated.model.astype(np.float32)
     return Snapshot(
         name,
         step,
@@ -126,6 +150,7 @@ def take_snapshot(
         chosen.labels,
         tuple(chosen.label_names),
         *spread,
+        exact,
     )
 
 
@@ -203,13 +228,12 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays: dict[str, np.ndarray] = dict(file)
-        optional = {"component", "labels", "component_means", "component_deviations", "deviation"}
         return Snapshot(
             latent=str(arrays["latent"]),
             step=int(arrays["step"]),
             means=arrays["means"],
             label_names=tuple(map(str, arrays["label_names"])),
-            **{name: arrays.get(name) for name in optional},
+            **{name: arrays.get(name) for name in OPTIONAL},
         )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         raise RunError(f"{path} is damaged: not a snapshot of a latent space") from None

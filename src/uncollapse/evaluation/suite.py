@@ -44,6 +44,7 @@ def probe(
     samples: int = 500,
     generated: int = 10_000,
     vectors: str | Path | None = None,
+    greedy: bool = False,
     seed: int = 0,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -68,6 +69,9 @@ def probe(
         Sentences that the generation probes write, and responses those of dialogue.
     vectors : path, optional
         Word vectors for the probes of dialogue; without it they are trained on ``train``.
+    greedy : bool
+        Whether the generation probes take the most probable words, as Shi et al. 2020 do; else
+        words are drawn, as the model's distribution has them.
     seed : int
         Of all draws.
     batch_size : int
@@ -137,6 +141,7 @@ def probe(
                 test,
                 metrics=wanted,
                 samples=generated,
+                greedy=greedy,
                 seed=seed,
                 progress=progress,
             )

@@ -50,7 +50,8 @@ class Snapshots(Callback):
         def keep() -> None:
             path = snapshot_path(self.folder, step)
             if not path.exists():
-                write_snapshot(take_snapshot(module.model, self.validation, step), path)
+                found = take_snapshot(module.model, self.validation, step, model_means=True)
+                write_snapshot(found, path)
 
         # a posterior that is refined draws what the other latents are held at
         random = capture_random(module.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from uncollapse.distributions.base import Distribution, join, joined, tensors_of
 from uncollapse.errors import RunError
+from uncollapse.evaluation.geometry import cosine_similarity
 from uncollapse.evaluation.information import active_units, mutual_information
 from uncollapse.evaluation.metric import Metric
 from uncollapse.training.code_totals import CodeTotals
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # enough for a mutual information of 7.6 nats, and milliseconds to compute
 INFORMATION_SENTENCES = 2_000
+COSINE_SENTENCES = 500
 
 
 class Validation:
@@ -54,6 +56,7 @@ class Validation:
         self._codes = CodeTotals(model)
         self.select_on = select_on
         self._stride = math.ceil(sentences / INFORMATION_SENTENCES)
+        self._features_stride = math.ceil(sentences / COSINE_SENTENCES)
         self.start()
 
     def start(self) -> None:
@@ -62,6 +65,7 @@ class Validation:
         self._codes.start()
         self._known = True
         self._posteriors: dict[str, list[tuple[Tensor, Distribution]]] = {}
+        self._features: list[tuple[Tensor, Tensor]] = []
 
     def add(self, terms: Terms, batch: Batch) -> None:
         """Take one batch; evenly spread sentences also give their posteriors."""
@@ -79,6 +83,10 @@ class Validation:
         for name, posterior in terms.posteriors.items():
             kept = posterior[chosen].map(Tensor.detach)
             self._posteriors.setdefault(name, []).append((batch.index[chosen].cpu(), kept))
+        if terms.features is not None:
+            chosen = batch.index % self._features_stride == 0
+            kept_rows = terms.features[chosen].detach().cpu()
+            self._features.append((batch.index[chosen].cpu(), kept_rows))
 
     def finish(self) -> dict[str, float]:
         """Means over all processes; every process must ask.
@@ -91,7 +99,9 @@ class Validation:
             training minimises, at its final weight, supervision included; what is of a batch
             rather than of a sentence, such as an aggregated KL, is of the validation batches.
             ``ppl_elbo`` = exp(−elbo per predicted token). ``mi/NAME`` and
-            ``active_units/NAME`` from at most ``INFORMATION_SENTENCES`` posteriors.
+            ``active_units/NAME`` from at most ``INFORMATION_SENTENCES`` posteriors. ``cosine`` is
+            the mean over pairs of at most ``COSINE_SENTENCES`` sentences, of what the first
+            latent's posterior is read from.
 
             By discrete variable, means over its indexes: ``mi_c/VARIABLE`` the mutual
             information of sentence and value, and ``usage/VARIABLE`` the effective number of
@@ -121,7 +131,7 @@ class Validation:
                 "elbo": elbo,
                 "ppl_elbo": math.exp(min(-elbo * sentences / tokens, 700.0)),
             }
-        result |= {"objective": means["objective"], **self._information()}
+        result |= {"objective": means["objective"], **self._information(), **self._cosine()}
         result |= self._codes.finish(sentences)
         for name, value in result.items():
             if not math.isfinite(value):
@@ -151,3 +161,13 @@ class Validation:
                 found[f"mi/{name}"] = mutual_information(posterior)
             found[f"active_units/{name}"] = active_units(posterior.mean, deviations[name])
         return {name: metric.value for name, metric in found.items() if metric.value is not None}
+
+    def _cosine(self) -> dict[str, float]:
+        if self._model.latent_dim == 0:
+            return {}
+        # of all processes, in the order of the sentences
+        parts = [part for own in gather_objects(self._features) for part in own]
+        order = torch.cat([index for index, _ in parts]).argsort()
+        features = torch.cat([rows for _, rows in parts])[order]
+        value = cosine_similarity(features, "").value
+        return {} if value is None else {"cosine": value}

@@ -12,7 +12,7 @@ from uncollapse.latents.inference import Inference
 
 
 class TimestepMean(Divergence):
-    """(1/|R|) Σ_{t in R} KL(q(z_t|x_≤t) ‖ p(z)), R the last share of the real steps.
+    """Mean over t in R of KL(q(z_t|x_≤t) ‖ p(z)), R the last share of the real steps.
 
     Not the KL of the z that the decoder sees: an objective that uses it is no bound. Steps are
     words, or, of a posterior after every turn of a context, turns.

@@ -9,7 +9,7 @@ from uncollapse.latents.processes import over_processes
 
 
 class MeanBatchNorm(nn.Module):
-    """Normalise posterior means so that their variance over the data is ``scale``².
+    """Normalise posterior means so that their variance over the data is scale².
 
     Hence E[KL] ≥ dim · (scale² + shift²) / 2 in training: the KL cannot vanish.
     The scale γ is frozen, the shift is learned.

@@ -1,0 +1,163 @@
+"""Verbs that repeat the papers' tables, and rank all systems."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uncollapse.cli.app import Device, Json, app, as_json_text, say
+from uncollapse.errors import UserError
+
+Preset = Annotated[
+    str,
+    typer.Option(help="small: two cores, about an hour a table; paper: the papers' own setting."),
+]
+Corpora = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="UNCOLLAPSE_CORPORA",
+        help="Folder of the corpora; see `uncollapse data corpora`.",
+    ),
+]
+Seeds = Annotated[int, typer.Option(help="Runs a system.")]
+Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="NAME", help="slurm or local: hand the runs to submitit.")
+]
+ClusterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster-option",
+        metavar="KEY=VALUE",
+        help="For submitit, e.g. slurm_partition=gpu, timeout_min=600; can be repeated.",
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder that all reproductions share.")]
+
+
+@app.command()
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="E.g. bn-table1; none: list them.")
+    ] = None,
+    preset: Preset = "small",
+    corpora: Corpora = None,
+    seeds: Seeds = 1,
+    jobs: Jobs = 1,
+    out: Out = Path("reproductions"),
+    cluster: Cluster = None,
+    cluster_option: ClusterOption = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Repeat a table or figure of the papers, and lay theirs and ours side by side."""
+    if name is None:
+        _list(as_json)
+        return
+    from uncollapse.reproduction.reproduce import IncompleteReproduction
+    from uncollapse.reproduction.reproduce import reproduce as run
+
+    try:
+        report = run(
+            name,
+            out,
+            preset=preset,
+            corpora=corpora,
+            seeds=seeds,
+            jobs=jobs,
+            cluster=cluster,
+            cluster_options=options_of(cluster_option),
+            device=device,
+            say=say,
+        )
+    except IncompleteReproduction as error:
+        print(as_json_text(error.report.to_dict()) if as_json else error.report.to_markdown())
+        sys.stdout.flush()
+        raise
+    print(as_json_text(report.to_dict()) if as_json else report.to_markdown())
+
+
+def _list(as_json: bool) -> None:
+    from uncollapse.reproduction.published import load_published, published_names
+
+    found = [load_published(name) for name in published_names()]
+    if as_json:
+        rows = [{"name": p.name, "title": p.title, "source": p.source} for p in found]
+        print(as_json_text(rows))
+        return
+    width = max(len(p.name) for p in found)
+    for published in found:
+        print(f"{published.name:<{width}}  {published.title}")
+
+
+def options_of(given: list[str] | None) -> dict[str, Any]:
+    """Options of a cluster, their values read as YAML.
+
+    Raises
+    ------
+    UserError
+        If one has no ``=``.
+    """
+    import yaml
+
+    found = {}
+    for option in given or ():
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise UserError(f"cannot read --cluster-option {option!r}; write KEY=VALUE")
+        found[key] = yaml.safe_load(value)
+    return found
+
+
+@app.command()
+def leaderboard(
+    preset: Preset = "small",
+    corpora: Corpora = None,
+    on: Annotated[
+        str, typer.Option(metavar="NAMES", help="Corpora, comma-separated; default: all here.")
+    ] = "",
+    systems: Annotated[
+        str, typer.Option(metavar="NAMES", help="Recipes, comma-separated; default: all.")
+    ] = "",
+    seeds: Seeds = 1,
+    jobs: Jobs = 1,
+    out: Out = Path("reproductions"),
+    cluster: Cluster = None,
+    cluster_option: ClusterOption = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train all systems on all corpora, and say which to use when."""
+    from uncollapse.reproduction.all_systems import IncompleteLeaderboard
+    from uncollapse.reproduction.all_systems import leaderboard as run
+
+    try:
+        board = run(
+            out,
+            preset=preset,
+            corpora=corpora,
+            on=_names(on, "--on"),
+            systems=_names(systems, "--systems"),
+            seeds=seeds,
+            jobs=jobs,
+            cluster=cluster,
+            cluster_options=options_of(cluster_option),
+            device=device,
+            say=say,
+        )
+    except IncompleteLeaderboard as error:
+        print(as_json_text(error.board.to_dict()) if as_json else error.board.to_markdown())
+        sys.stdout.flush()
+        raise
+    print(as_json_text(board.to_dict()) if as_json else board.to_markdown())
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")] if text else []
+    if not all(names):
+        raise UserError(f"{option} {text!r} lacks a name; write names with commas between them")
+    return names

@@ -1,0 +1,171 @@
+"""Train and measure all systems on all corpora, for the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uncollapse.errors import RunError, UserError, unknown_name
+from uncollapse.recipes import recipe_names
+from uncollapse.reproduction.folder import open_folder
+from uncollapse.reproduction.leaderboard import (
+    DIALOGUES,
+    SENTENCES,
+    figures_for,
+    rows_for,
+    to_csv,
+    to_dict,
+    to_markdown,
+)
+from uncollapse.reproduction.records import Record, read_sealed, write_sealed
+from uncollapse.reproduction.reproduce import run_all
+from uncollapse.reproduction.tasks import Task, check_preset, make_task, open_corpus, prepare
+from uncollapse.saving import write_text
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """What all systems have given.
+
+    Attributes
+    ----------
+    records : list of Record
+    failures : list of (str, str)
+        Runs that failed, and why.
+    missing : dict of str to str
+        Corpora that are not here, and what is lacking.
+    """
+
+    records: list[Record]
+    failures: list[tuple[str, str]]
+    missing: dict[str, str]
+
+    def to_markdown(self) -> str:
+        """The page."""
+        lines = [to_markdown(self.records)]
+        if self.missing:
+            lines += ["## Corpora that are not here", ""]
+            lines += [*(f"- {name}: {why}" for name, why in self.missing.items()), ""]
+        if self.failures:
+            lines += ["## Failed runs", "", *(f"- {run}: {why}" for run, why in self.failures), ""]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            **to_dict(self.records),
+            "missing": self.missing,
+            "failures": [list(failure) for failure in self.failures],
+        }
+
+
+class IncompleteLeaderboard(RunError):  # noqa: N818 (an outcome that still has results)
+    """Some runs failed; ``board`` holds the others, and all is written."""
+
+    def __init__(self, board: Leaderboard) -> None:
+        (run, why), *others = board.failures
+        more = f" (and {len(others)} more)" if others else ""
+        super().__init__(f"{run} failed: {why}{more}")
+        self.board = board
+
+
+def leaderboard(
+    out: str | Path,
+    *,
+    preset: str = "small",
+    corpora: str | Path | None = None,
+    on: Sequence[str] = (),
+    systems: Sequence[str] = (),
+    seeds: int = 1,
+    jobs: int = 1,
+    cluster: str | None = None,
+    cluster_options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    say: Say | None = None,
+) -> Leaderboard:
+    """Train every system on every corpus that it can be trained on, and rank them.
+
+    The runs are those of `reproduce`, in the same folder: what a table has done is not repeated.
+
+    Parameters
+    ----------
+    out, preset, corpora, seeds, jobs, cluster, cluster_options, device, say
+        As in `reproduce`.
+    on : sequence of str
+        Corpora; by default all that are here. Dialogue systems are trained on corpora of
+        dialogues.
+    systems : sequence of str
+        Recipes; by default all.
+
+    Raises
+    ------
+    UserError
+        An unknown name, or no corpus.
+    RunError
+        A file of results that was edited by hand.
+    IncompleteLeaderboard
+        At the end, if any run failed.
+    Interrupted
+        SIGINT or SIGTERM, after checkpoints.
+    """
+    say, out, chosen = say or (lambda _: None), Path(out), check_preset(preset)
+    if seeds < 1:
+        raise UserError(f"the number of seeds must be at least 1, not {seeds}")
+    for name in on:
+        if name not in SENTENCES:
+            known = dict.fromkeys([*SENTENCES, *DIALOGUES])
+            if name not in known:
+                raise unknown_name("corpus", name, known)
+    for name in systems:
+        if name not in recipe_names():
+            raise unknown_name("recipe", name, recipe_names())
+    folder = None if corpora is None else Path(corpora)
+    places = [(name, False) for name in SENTENCES] + [(name, True) for name in DIALOGUES]
+    found, missing, seen = [], {}, set()
+    for name, dialogues in places:
+        if on and name not in on:
+            continue
+        try:
+            corpus = open_corpus(name, chosen, folder, dialogues=dialogues)
+        except UserError as error:
+            missing[name] = str(error)
+            continue
+        if corpus.edition not in seen:  # a stand-in may be there as itself
+            seen.add(corpus.edition)
+            found.append((corpus, dialogues))
+    if not found:
+        raise UserError(next(iter(missing.values())))
+    for name, why in missing.items():
+        say(f"{name} is left out: {why}")
+    open_folder(out)
+    target = out / f"leaderboard-{preset}.json"
+    if target.is_file():
+        read_sealed(target)
+    tasks: list[Task] = []
+    for seed in range(seeds):
+        for corpus, dialogues in found:
+            ready = prepare(corpus, chosen, out)
+            columns = ready.label_columns
+            for row in rows_for(dialogues, columns):
+                if systems and row.recipe not in systems:
+                    continue
+                wanted = figures_for(dialogues, bool(columns))
+                tasks.append(make_task(row, ready, ready, chosen, out, seed, wanted, device))
+    if not tasks:
+        raise UserError("none of these systems can be trained on these corpora")
+    outcomes = run_all(tasks, jobs, out, say, cluster, cluster_options or {})
+    board = Leaderboard(
+        [outcome.record for outcome in outcomes if outcome.record is not None],
+        [(outcome.task.describe(), outcome.failure) for outcome in outcomes if outcome.failure],
+        missing,
+    )
+    write_text(out / f"leaderboard-{preset}.md", board.to_markdown() + "\n")
+    write_text(out / f"leaderboard-{preset}.csv", to_csv(board.records))
+    write_sealed(target, board.to_dict())
+    if board.failures:
+        raise IncompleteLeaderboard(board)
+    return board

@@ -1,0 +1,121 @@
+"""The same runs through submitit: on a Slurm cluster, or by its local executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from uncollapse.errors import UncollapseError, UserError, unknown_name
+from uncollapse.reproduction.records import Record
+from uncollapse.reproduction.running import Outcome, figures, finished
+from uncollapse.reproduction.tasks import Task
+from uncollapse.reproduction.worker import run_task
+from uncollapse.training.signals import Interrupted
+
+CLUSTERS = ("slurm", "local")
+TIMEOUT = 24 * 60  # minutes a run, unless `timeout_min` says otherwise
+
+
+class TaskOnCluster:
+    """A task that submitit can send, and send again when the cluster takes the machine away."""
+
+    def __call__(self, task: str) -> str:
+        """Do the task; what went wrong comes back as text, so that a log need not be read."""
+        try:
+            run_task(Task.from_json(task))
+        except Interrupted:
+            raise  # a preempted job is submitted again
+        except UncollapseError as error:
+            return str(error)
+        return ""
+
+    def checkpoint(self, task: str) -> Any:
+        """Submitit's hook: the run resumes from its last checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, task)
+
+
+def run_on_cluster(
+    tasks: Sequence[Task],
+    jobs: int,
+    out: Path,
+    say: Callable[[str], None],
+    cluster: str,
+    options: Mapping[str, Any],
+) -> list[Outcome]:
+    """Submit whatever is not finished, at most ``jobs`` at a time, and wait for it.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    jobs : int
+    out : Path
+        On a file system that all machines see; submitit's files go to ``out/cluster``.
+    say : callable
+        Gets a line a finished run.
+    cluster : {'slurm', 'local'}
+    options : mapping
+        Parameters of submitit's executor.
+
+    Raises
+    ------
+    UserError
+        Unknown cluster or option, no submitit, or no cluster here.
+    """
+    if cluster not in CLUSTERS:
+        raise unknown_name("cluster", cluster, CLUSTERS)
+    if jobs < 1:
+        raise UserError(f"the number of jobs must be at least 1, not {jobs}")
+    executor = _executor(out / "cluster", cluster, jobs, options)
+    done = {task.key: record for task in tasks if (record := finished(task)) is not None}
+    waiting = [task for task in tasks if task.key not in done]
+    if done:
+        say(f"{len(done)} of {len(tasks)} runs were finished before")
+    submitted = executor.map_array(TaskOnCluster(), [task.to_json() for task in waiting])
+    if submitted:
+        say(f"{len(submitted)} runs handed to {cluster}; logs in {out / 'cluster'}")
+    outcomes = {}
+    for task, job in zip(waiting, submitted, strict=True):
+        outcomes[task.key] = outcome = _outcome(task, job)
+        place = f"[{len(outcomes)}/{len(waiting)}] {task.describe()}"
+        found = "failed: " + outcome.failure if outcome.record is None else figures(outcome.record)
+        say(f"{place}: {found}")
+    return [outcomes.get(task.key) or Outcome(task, done[task.key]) for task in tasks]
+
+
+def _outcome(task: Task, job: Any) -> Outcome:
+    """Wait for a job."""
+    error = job.exception()
+    if error is not None:
+        lines = str(error).strip().splitlines()
+        return Outcome(
+            task, None, f"{lines[-1] if lines else type(error).__name__}; see {job.paths.stderr}"
+        )
+    failure = job.result()
+    if failure:
+        return Outcome(task, None, failure)
+    return Outcome(task, Record.load(Path(task.folder)))
+
+
+def _executor(folder: Path, cluster: str, jobs: int, options: Mapping[str, Any]) -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise UserError(
+            "a cluster needs submitit; install it with: pip install 'uncollapse[cluster]'"
+        ) from None
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        settings = {"timeout_min": TIMEOUT, **options}
+        if cluster == "slurm":
+            settings.setdefault("slurm_array_parallelism", jobs)
+        executor.update_parameters(**settings)
+    except (NameError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"submitit refuses an option: {first}") from None
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"no {cluster} here: {first}") from None
+    return executor
