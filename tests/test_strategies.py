@@ -26,6 +26,7 @@ from uncollapse.config import ObjectiveConfig, Recipe, TrainingConfig
 from uncollapse.errors import RunError, UserError
 from uncollapse.model import Model
 from uncollapse.objectives import Loss, Objective, Progress
+from uncollapse.recipes import load_recipe
 from uncollapse.strategies import Pass, build_stages
 from uncollapse.strategies.aggressive import Aggressive, catch_up
 from uncollapse.terms import Terms
@@ -179,9 +180,18 @@ def test_the_encoder_stops_when_a_window_is_worse(windows: list[float], updates:
     # within a window the costs go up and down: its mean is what counts
     costs = [mean + (-1) ** i * (i < 14) for mean in windows for i in range(15)]
     course = Course(costs)
-    assert catch_up(course, SimpleNamespace(total=2)) == updates  # type: ignore[arg-type]
+    assert catch_up(course, SimpleNamespace(total=2), 99) == updates  # type: ignore[arg-type]
     assert course.updated == [["inference"]] * updates
     assert course.asked == list(range(2, updates + 1))  # the first batch is the current one
+
+
+def test_the_encoder_stops_at_the_most_updates() -> None:
+    course = Course([5.0] * 99)
+    assert catch_up(course, SimpleNamespace(total=2), 10) == 10  # type: ignore[arg-type]
+    recipe = load_recipe("lagging-vae", ["strategy.most_updates=10"])
+    assert build_stages(recipe)[-1].strategy.most_updates == 10  # type: ignore[attr-defined]
+    then = "strategy={kind: pretrained, then: {kind: aggressive, most_updates: 7}}"
+    assert build_stages(load_recipe("vae", [then]))[-1].strategy.most_updates == 7  # type: ignore[attr-defined]
 
 
 def test_aggression_ends_for_good_at_the_first_fall_of_information() -> None:

@@ -127,12 +127,14 @@ class AggressiveStrategyConfig(Section):
     """Many updates of the encoder for one of the decoder, until it stops lagging behind.
 
     That is when the mutual information, which only a posterior with a density has, falls.
+    ``most_updates`` of the encoder are made for one of the decoder, however much it still gains.
     """
 
     needs_latent: ClassVar[bool] = True
     needs_density: ClassVar[bool] = True
 
     kind: Literal["aggressive"]
+    most_updates: Size = 99
 
 
 class PretrainedStrategyConfig(Section):

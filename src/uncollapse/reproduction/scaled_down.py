@@ -22,6 +22,7 @@ EPOCHS = 6
 ANNEALED = 3  # epochs until the KL weight is 1
 PERIOD = 3  # epochs of a cycle
 PRETRAINED = 3  # epochs as an autoencoder, before the others
+ENCODER_UPDATES = 10  # for one of the decoder, in aggressive training
 DROPOUT = 0.2
 SAMPLES = 50  # importance samples
 GENERATED = {"sentences": 2_000, "dialogues": 10_000}  # sentences from the prior; responses
@@ -102,6 +103,8 @@ def _sentences(recipe: Recipe) -> list[str]:
         changes.append("training.select_on=elbo")
     if recipe.strategy.kind == "pretrained":
         changes.append(f"strategy.epochs={PRETRAINED}")
+    if recipe.strategy.kind == "aggressive":  # of 99: an epoch would take as long as a table
+        changes.append(f"strategy.most_updates={ENCODER_UPDATES}")
     for latent, config in recipe.latents.items():
         if config.posterior.kind == "refined":  # of 10 or 20 steps: each costs three passes
             changes.append(f"latents.{latent}.posterior.steps=3")

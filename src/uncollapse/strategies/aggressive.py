@@ -17,7 +17,6 @@ from uncollapse.strategies.base import Learner, Pass, Strategy
 from uncollapse.strategies.optimizers import build_optimizer
 
 WINDOW = 15  # updates of the encoder between two looks at their loss
-MOST_UPDATES = 99  # of the encoder, for one of the decoder
 
 
 @dataclass
@@ -44,10 +43,10 @@ class Aggressive(Strategy):
     """Before every step of the decoder, the encoder learns until its loss stops falling.
 
     On a batch: the encoder alone is updated, first on this batch and then on random ones, until
-    the loss per word over a window of 15 updates is above that of the window before it, or 99
-    updates are made. Then the decoder alone is updated, on this batch. The first epoch
-    after which the mutual information on the validation set has fallen ends all this for good;
-    from then on training is joint.
+    the loss per word over a window of 15 updates is above that of the window before it, or
+    as many updates are made as may be. Then the decoder alone is updated, on this batch. The first
+    epoch after which the mutual information on the validation set has fallen ends all this for
+    good; from then on training is joint.
 
     References
     ----------
@@ -58,10 +57,13 @@ class Aggressive(Strategy):
     Parameters
     ----------
     config : TrainingConfig
+    most_updates : int
+        Of the encoder, for one of the decoder.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, most_updates: int = 99) -> None:
         super().__init__(config)
+        self.most_updates = most_updates
         self.state = AggressiveState()
 
     def optimizers(self, model: Model) -> dict[str, Optimizer]:
@@ -77,7 +79,7 @@ class Aggressive(Strategy):
         """The encoder's updates, then the decoder's; or one update of both."""
         learning = ["generation"]
         if self.state.aggressive:
-            self.state.inner_steps += catch_up(learner, batch)
+            self.state.inner_steps += catch_up(learner, batch, self.most_updates)
         else:
             learning.append("inference")
         self.state.batches += 1
@@ -108,11 +110,11 @@ class Aggressive(Strategy):
         self.state = AggressiveState(**values)
 
 
-def catch_up(learner: Learner, batch: Batch) -> int:
+def catch_up(learner: Learner, batch: Batch, most_updates: int) -> int:
     """Update the encoder alone until its loss has stopped falling; returns how often."""
     before = math.inf
     sums: list[torch.Tensor] = []
-    for number in range(1, MOST_UPDATES + 1):
+    for number in range(1, most_updates + 1):
         if number > 1:
             batch = learner.random_batch(number)
         found = learner.loss(batch)
@@ -125,4 +127,4 @@ def catch_up(learner: Learner, batch: Batch) -> int:
                 return number
             before = loss / words
             sums = []
-    return MOST_UPDATES
+    return most_updates

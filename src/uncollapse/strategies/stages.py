@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from uncollapse.config import (
     AdversarialStrategyConfig,
+    AggressiveStrategyConfig,
     ConstantScheduleConfig,
     ObjectiveConfig,
     PretrainedStrategyConfig,
@@ -55,6 +56,16 @@ def alone(strategy: type[Strategy]) -> Callable[[Recipe], list[Stage]]:
         return [Stage("", strategy(recipe.training), recipe.training, recipe.objective)]
 
     return stages
+
+
+def aggressive(recipe: Recipe) -> list[Stage]:
+    """The encoder learns ahead of the decoder, perhaps after a pretraining."""
+    config = recipe.strategy
+    if isinstance(config, PretrainedStrategyConfig):
+        config = config.then
+    assert isinstance(config, AggressiveStrategyConfig)
+    strategy = Aggressive(recipe.training, config.most_updates)
+    return [Stage("", strategy, recipe.training, recipe.objective)]
 
 
 def pretrained(recipe: Recipe) -> list[Stage]:
@@ -133,7 +144,7 @@ def two_stage(recipe: Recipe) -> list[Stage]:
 
 STAGES = {
     "joint": alone(Joint),
-    "aggressive": alone(Aggressive),
+    "aggressive": aggressive,
     "pretrained": pretrained,
     "two-stage": two_stage,
     "adversarial": adversarial,

@@ -121,9 +121,9 @@ def draw(published: Published, values: dict[str, Any]) -> Figure:
 
 def _monotone(dispersion: np.ndarray) -> float:
     """Share of the steps of the second component away from the first in which L_d grows."""
-    rows, columns = np.indices(dispersion.shape)
     steps = np.diff(dispersion, axis=0)  # (Y - 1, X)
-    away = np.where(rows[:-1] >= columns[:-1], steps, -steps)
+    above = np.tri(*steps.shape, dtype=bool)  # the second component begins where the first is
+    away = np.where(above, steps, -steps)
     return float((away > 0).mean())
 
 
