@@ -108,7 +108,7 @@ def data_corpora(
     verify: Annotated[bool, typer.Option("--verify", help="Compute every checksum anew.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say of the papers' corpora which are here, and where the others come from."""
+    """List the papers' corpora: which are here, where the others are."""
     from dataclasses import asdict
 
     from uncollapse.corpora.overview import describe, describe_text, status, status_table
@@ -130,7 +130,7 @@ def data_fetch(
         typer.Option(metavar="F", help="A copy of the published archive, not the network."),
     ] = None,
 ) -> None:
-    """Download a corpus, check it and put it into the folder of corpora."""
+    """Fetch a corpus, where its licence allows it."""
     from uncollapse.corpora import fetch, load_corpus, load_edition
 
     found = fetch(name, corpora, archive=archive, say=say)

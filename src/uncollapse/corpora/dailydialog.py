@@ -33,9 +33,14 @@ TOPICS = (
     "Work",
     "Politics",
     "Finance",
-)  # numbered from 1
-ACTS = ("inform", "question", "directive", "commissive")  # numbered from 1
-EMOTIONS = ("no emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise")  # from 0
+)
+ACTS = ("inform", "question", "directive", "commissive")
+EMOTIONS = ("no emotion", "anger", "disgust", "fear", "happiness", "sadness", "surprise")
+
+# as the release numbers them
+_TOPIC = dict(enumerate(TOPICS, 1))
+_ACT = dict(enumerate(ACTS, 1))
+_EMOTION = dict(enumerate(EMOTIONS))
 
 # ParlAI's names of topics; one is misspelt there
 _PARLAI_TOPICS = dict(
@@ -94,7 +99,7 @@ def _joined(
 ) -> Iterator[Dialogue]:
     for number, (text, act, emotion) in enumerate(zip(texts, acts, emotions, strict=True)):
         utterances = text.split(END_OF_UTTERANCE)[:-1]
-        labels = [(ACTS[int(a) - 1], EMOTIONS[int(e)]) for a, e in _pairs(act, emotion)]
+        labels = [(_ACT[int(a)], _EMOTION[int(e)]) for a, e in _pairs(act, emotion)]
         if len(utterances) != len(labels) or not labels:
             raise ValueError(
                 f"dialogue {number + 1} of {split} has {len(utterances)} utterances and "
@@ -111,8 +116,8 @@ def _pairs(acts: str, emotions: str) -> Iterator[tuple[str, str]]:
 def _topics(texts: bytes, numbers: bytes) -> dict[str, str]:
     """The topic of each text; that which it has most often, where it occurs with several."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for text, number in zip(_lines(texts), _lines(numbers), strict=True):
-        counts[_key(text)][TOPICS[int(number) - 1]] += 1
+    for text, number in zip(_lines(texts), _lines(numbers), strict=False):
+        counts[_key(text)][_TOPIC[int(number)]] += 1
     return {text: count.most_common(1)[0][0] for text, count in counts.items()}
 
 
@@ -123,7 +128,7 @@ def _key(text: str) -> str:
 
 def _from_json(file: Path) -> Iterator[tuple[str, Iterator[Dialogue]]]:
     """ParlAI's copy: a file a split, a JSON object a dialogue."""
-    with tarfile.open(file) as whole:
+    with tarfile.open(file, "r:gz") as whole:
         members = {Path(member.name).name: member for member in whole if member.isfile()}
         for split in SPLITS:
             name = f"{'valid' if split == 'validation' else split}.json"

@@ -228,4 +228,4 @@ def page_table() -> str:
                 f"{sizes} | {f'no: {reason}' if reason else 'yes'} |"
             )
     lines += ["", "| corpus | edition | files | sizes | comparable |", "|---|---|---|---|---|"]
-    return "\n".join([*lines, *rows]) + "\n"
+    return "\n".join([*lines, *rows])

@@ -174,7 +174,6 @@ def edition_names() -> list[str]:
     return list(_registry()["editions"])
 
 
-@cache
 def load_corpus(name: str) -> KnownCorpus:
     """A corpus by its name.
 
@@ -188,7 +187,6 @@ def load_corpus(name: str) -> KnownCorpus:
     return KnownCorpus.model_validate({"name": name, **_registry()["corpora"][name]})
 
 
-@cache
 def load_edition(name: str) -> Edition:
     """An edition by its name.
 
