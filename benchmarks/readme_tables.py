@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from reproduction_pages import write_pages
+
 from uncollapse.recipes import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
@@ -271,3 +273,4 @@ def filled(page: Path) -> str:
 if __name__ == "__main__":
     for page in TABLES:
         page.write_text(filled(page), encoding="utf-8")
+    write_pages()

@@ -12,7 +12,7 @@ from typing import Any
 from uncollapse.errors import UserError
 from uncollapse.evaluation.metric import DASH
 from uncollapse.reproduction.published import Published, Row
-from uncollapse.reproduction.records import Record, read_sealed, write_sealed
+from uncollapse.reproduction.records import Record, environment, read_sealed, write_sealed
 from uncollapse.reproduction.verdicts import (
     ERRORS,
     MARKS,
@@ -195,7 +195,7 @@ class Report:
         for corpus, why in self.missing.items():
             lines += [f"**{table.corpora[corpus]} is not here**: {why}.", ""]
         lines += _claims_table(self.judgements)
-        lines += [f"![{table.title}]({name})\n" for name in self.pictures if name.endswith(".svg")]
+        lines += [f"![{table.title}]({name})\n" for name in self.pictures[:1]]
         if self.markdown:
             lines += [self.markdown, ""]
         if table.columns:
@@ -288,7 +288,10 @@ class Report:
                 for corpus in self.corpora
             },
             "failures": [list(failure) for failure in self.failures],
+            "drawn": [asdict(judgement) for judgement in self.drawn],
+            "markdown": self.markdown,
             "pictures": self.pictures,
+            "environment": environment(),
             "runs": [
                 {
                     "row": row,

@@ -73,7 +73,7 @@ class Orderings:
     ----------
     alike, opposed, undecided : int
         Pairs of rows that the paper prints differently; undecided are those of ours that differ
-        by less than two standard errors over seeds, or not at all.
+        by less than two standard errors (see `doubt`), or not at all.
     """
 
     alike: int
@@ -141,8 +141,11 @@ def judge(published: Published, claim: Claim, corpus: str, preset: str, runs: Ru
     assert right is not None
     evidence = f"{_said(claim.left, left)} {claim.relation} {_said(claim.right, right)}"
     gap = left.value - right.value
-    error = math.hypot(left.error or 0.0, right.error or 0.0)
-    alone = min(s.seeds for s in (left, right) if s.seeds) == 1
+    known = [_spread(published, cell.column, corpus, runs) for cell in (claim.left, claim.right)]
+    scales = [abs(cell.times) for cell in (claim.left, claim.right)]
+    spreads = [s if s is None else t * s for s, t in zip(known, scales, strict=True)]
+    error = math.hypot(*map(doubt, (left, right), spreads))
+    alone = [s for s in (left, right) if s.seeds == 1]
     if claim.relation == "~":
         evidence += f" within {claim.within:g}"
         verdict: Verdict = "reproduced" if abs(gap) <= claim.within else "not reproduced"
@@ -152,6 +155,8 @@ def judge(published: Published, claim: Claim, corpus: str, preset: str, runs: Ru
         verdict = "reproduced" if (gap > 0) == (claim.relation == ">") else "not reproduced"
     if alone:
         evidence += "; one seed"
+        if error and spreads == [None, None]:
+            evidence += ", errors over sentences"
     reason = ""
     if verdict == "not reproduced" or (verdict == "undecided" and claim.explanation):
         ways = (f"{preset}/{corpus}", preset)
@@ -165,8 +170,44 @@ def _side(published: Published, cell: Cell, corpus: str, runs: Runs) -> Figure |
     found = cell_figure(published, published.row(cell.row), corpus, cell.column, runs)
     if found is None:
         return None
-    error = None if found.error is None else abs(cell.times) * found.error
-    return Figure(cell.times * found.value + cell.plus, error, found.seeds)
+    error, sentences = (
+        None if one is None else abs(cell.times) * one for one in (found.error, found.sentences)
+    )
+    return Figure(cell.times * found.value + cell.plus, error, found.seeds, sentences)
+
+
+def doubt(found: Figure, spread: float | None) -> float:
+    """The standard error that a comparison reckons with.
+
+    Of few seeds the spread is badly known, and of one not at all: that of the other systems then
+    stands in for it. Where no system has several seeds, the error over the test sentences does,
+    which is too large for figures of the same sentences.
+
+    Parameters
+    ----------
+    found : Figure
+    spread : float or None
+        Standard deviation over seeds of the other systems.
+    """
+    if found.seeds == 0:
+        return 0.0
+    if spread is not None:
+        return max(found.error or 0.0, spread / math.sqrt(found.seeds))
+    return found.error if found.error is not None else found.sentences or 0.0
+
+
+def _spread(published: Published, column: str | None, corpus: str, runs: Runs) -> float | None:
+    """Standard deviation of a figure over seeds, pooled over the systems that have several."""
+    if column is None:
+        return None
+    found = []
+    for row in published.rows:
+        own = cell_figure(published, row, corpus, column, runs)
+        if own is not None and own.error is not None:
+            found.append((own.error**2 * own.seeds, own.seeds - 1))
+    if not found:
+        return None
+    return math.sqrt(sum(var * df for var, df in found) / sum(df for _, df in found))
 
 
 def _said(cell: Cell, side: Figure) -> str:
@@ -196,6 +237,7 @@ def orderings(published: Published, corpus: str, column: str, runs: Runs) -> Ord
     Rows whose printed figure is another estimator than ours are left out.
     """
     count = {"alike": 0, "opposed": 0, "undecided": 0}
+    spread = _spread(published, column, corpus, runs)
     rows = []
     for row in published.rows:
         printed = published.printed(row.label, corpus, column)
@@ -206,7 +248,7 @@ def orderings(published: Published, corpus: str, column: str, runs: Runs) -> Ord
         if paper_a == paper_b:
             continue
         gap = ours_a.value - ours_b.value
-        error = math.hypot(ours_a.error or 0.0, ours_b.error or 0.0)
+        error = math.hypot(doubt(ours_a, spread), doubt(ours_b, spread))
         if gap == 0 or abs(gap) <= ERRORS * error:
             count["undecided"] += 1
         else:
