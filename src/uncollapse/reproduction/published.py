@@ -91,9 +91,11 @@ class Cell(_Section):
     row : str or None
         The label; None: a plain number.
     column : str or None
-        The figure's name; any figure that is measured, also one that is no column.
+        A column's key, of which the row's ``figures`` may have another; or any figure that is
+        measured.
     times : float
     plus : float
+        In the unit of the table, or of the figure if it is no column.
     """
 
     row: str | None = None
@@ -113,7 +115,7 @@ class Claim(_Section):
     relation : {'>', '<', '~'}
         ``~``: no more apart than ``within``.
     within : float
-        For ``~``, in the unit of the figure.
+        For ``~``, in the unit of the table, or of the figure if it is no column.
     on : list of str
         Corpora; empty: all of the table.
     explanation : mapping
