@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from reproduction_pages import write_pages
+from reproduction_pages import answers, verdict_counts, write_pages
 
 from uncollapse.recipes import load_recipe, recipe_names
 
@@ -218,7 +218,14 @@ def figure(metric: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"demo": demo, "recipes": recipes, "ptb": ptb, "speed": speed},
+    README: {
+        "demo": demo,
+        "recipes": recipes,
+        "claims": verdict_counts,
+        "answers": answers,
+        "ptb": ptb,
+        "speed": speed,
+    },
     SYSTEMS: {
         "yelp": lambda: systems("systems-yelp", *FIRST),
         "yelp-variants": lambda: systems("systems-yelp", *VARIANTS),

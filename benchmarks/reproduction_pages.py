@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uncollapse.corpora import load_corpus, load_edition
-from uncollapse.reproduction.leaderboard import to_markdown
+from uncollapse.reproduction.leaderboard import PURPOSES, entries_of, rank, to_markdown
 from uncollapse.reproduction.published import Published, load_published, published_names
 from uncollapse.reproduction.records import Record, read_results, read_sealed
 from uncollapse.reproduction.report import CorpusUsed, Report, runs_of
@@ -31,6 +31,12 @@ the other way; else *undecided*. Of a system with one seed the spread over seeds
 the systems of the same table and corpus that have several; where there are none, the error is that
 over the test sentences, which errs on the side of "undecided".
 """
+PAPERS = {
+    "bn": "BN-VAE (Zhu et al. 2020)",
+    "dem": "DEM-VAE (Shi et al. 2020)",
+    "pool": "Pooling (Long et al. 2019)",
+    "twr": "TWR-VAE (Li et al. 2020)",
+}
 WHAT = {
     "small": "These are the results of the small protocol: real corpora cut to a stated size, "
     "layers of 128, six epochs, the same budget for each system. Values cannot be compared with "
@@ -125,6 +131,38 @@ def index(preset: str, reports: dict[str, Report]) -> str:
     if missing:
         lines += ["", f"Not run yet: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
+
+
+def answers() -> str:
+    """For each purpose the three best systems, for the README."""
+    entries = entries_of(records_of("small"))
+    rows = []
+    for purpose in PURPOSES:
+        best = rank(purpose, entries)[:3]
+        if best:
+            named = ", ".join(f"`{one.system}`" for one in best)
+            figure = purpose.figure.replace("_", " ")
+            rows.append(f"| {purpose.name} | {named} | {figure} |")
+    return "\n".join(["| you want | first try | ranked by |", "|---|---|---|", *rows])
+
+
+def verdict_counts() -> str:
+    """How many claims of each paper hold, for the README."""
+    records, counts = records_of("small"), {}
+    for name in published_names():
+        report = report_from(load_published(name), "small", records)
+        if report is not None:
+            paper = PAPERS[name.partition("-")[0]]
+            tables, sums = counts.setdefault(paper, ([], dict.fromkeys(MARKS, 0)))
+            tables.append(name)
+            for one in report.judgements:
+                sums[one.verdict] += 1
+    rows = [
+        f"| {paper} | {len(tables)} | {' | '.join(str(count) for count in sums.values())} |"
+        for paper, (tables, sums) in counts.items()
+    ]
+    head = f"| paper | tables and figures | {' | '.join(MARKS)} |"
+    return "\n".join([head, "|---" * (len(MARKS) + 2) + "|", *rows])
 
 
 def write_pages() -> None:

@@ -69,6 +69,19 @@ def test_its_tables_are_made_from_the_results(monkeypatch: pytest.MonkeyPatch) -
         assert tables.filled(page) == page.read_text(encoding="utf-8"), page
 
 
+def test_the_reproduction_report_is_made_from_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    pages = importlib.import_module("reproduction_pages").pages()
+    assert len(pages) >= 27
+    for page, text in pages.items():
+        assert text == page.read_text(encoding="utf-8"), page
+    written = {
+        *(ROOT / "docs/reproduction").rglob("*.md"),
+        *(ROOT / "docs").glob("leaderboard*.md"),
+    }
+    assert written == {*pages}
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 def test_local_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
