@@ -4,11 +4,11 @@ BIN := .venv/bin
 UNCOLLAPSE_CORPORA ?= $(wildcard $(abspath ../shared/data))
 export UNCOLLAPSE_CORPORA
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 demo: .venv/installed
@@ -22,8 +22,11 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: .venv/installed
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build

@@ -14,6 +14,7 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+from uncollapse.plots.style import save_figure
 from uncollapse.reproduction.figures import FIGURES
 from uncollapse.reproduction.published import load_published
 from uncollapse.reproduction.records import (
@@ -63,7 +64,7 @@ def collect_figures(folder: Path) -> None:
         write_sealed(target / path.name, {key: found[key] for key in kept})
         picture = FIGURES[name].draw(load_published(name), found["values"])
         if picture is not None:
-            picture.savefig(PICTURES / f"{path.stem}.png", dpi=110, bbox_inches="tight")
+            save_figure(picture, PICTURES / f"{path.stem}.png")
         print(f"{(target / path.name).relative_to(ROOT)}")
 
 

@@ -72,7 +72,7 @@ def test_its_tables_are_made_from_the_results(monkeypatch: pytest.MonkeyPatch) -
 def test_the_reproduction_report_is_made_from_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     pages = importlib.import_module("reproduction_pages").pages()
-    assert len(pages) >= 27
+    assert {page.stem for page in pages} >= {"index", "leaderboard"}
     for page, text in pages.items():
         assert text == page.read_text(encoding="utf-8"), page
     written = {

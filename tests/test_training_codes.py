@@ -87,7 +87,7 @@ def test_no_label_no_accuracy_and_no_code_no_row() -> None:
     plain = small_model("vae")
     row = validated(plain, load_recipe("vae"), [make_batch(sentences)])
     assert {name.partition("/")[0] for name in row} == {
-        "reconstruction", "kl", "elbo", "ppl_elbo", "objective", "mi", "active_units",
+        "reconstruction", "kl", "elbo", "ppl_elbo", "objective", "mi", "active_units", "cosine",
     }  # fmt: skip
 
 

@@ -47,8 +47,8 @@ def add_piece(axis: str, config: type[Section], build: Callable[..., Any]) -> No
     for name in names:
         if name in AXES[axis]:
             raise UserError(f"there is a {axis} of kind {name} already")
-    field = LatentConfig.model_fields[axis]
-    field.annotation = Union[(*get_args(field.annotation), config)]  # noqa: UP007
+    field: Any = LatentConfig.model_fields[axis]
+    field.annotation = Union[(*get_args(field.annotation), config)]
     # what holds the class of latents holds a copy of what it accepted
     LatentConfig.model_rebuild(force=True)
     Recipe.model_rebuild(force=True)

@@ -100,7 +100,7 @@ def options_of(given: list[str] | None) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If one has no ``=``.
+        If one has no ``=``, or a value that is no YAML.
     """
     import yaml
 
@@ -109,7 +109,10 @@ def options_of(given: list[str] | None) -> dict[str, Any]:
         key, equals, value = option.partition("=")
         if not equals or not key:
             raise UserError(f"cannot read --cluster-option {option!r}; write KEY=VALUE")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"cannot read the value of --cluster-option {option!r}") from None
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +15,6 @@ from matplotlib.ticker import NullLocator
 from uncollapse.plots.style import FAINT, INK, LINES, MUTED, colour, shape, style
 
 if TYPE_CHECKING:
-    from uncollapse.evaluation.interpolation import Interpolation
     from uncollapse.evaluation.lagging import PosteriorMeans
     from uncollapse.evaluation.word_order import ShuffledLikelihood
 
@@ -26,7 +25,24 @@ VIOLINS = 32  # dimensions: more are too narrow to read
 BINS = 48
 
 
-def interpolation_curves(systems: Mapping[str, Interpolation]) -> Figure:
+class Curves(Protocol):
+    """Of an `Interpolation`, what its picture needs."""
+
+    @property
+    def shares(self) -> np.ndarray:
+        """α ``(A,)``."""
+        ...
+
+    def curves(self, name: str) -> np.ndarray:
+        """Mean F1 against the first and the second sentence, ``(2, A)``."""
+        ...
+
+    def errors(self, name: str) -> np.ndarray:
+        """Their standard errors, ``(2, A)``."""
+        ...
+
+
+def interpolation_curves(systems: Mapping[str, Curves]) -> Figure:
     """Draw the ROUGE of what is written between two sentences against either, over α.
 
     A smooth latent space goes from one curve to the other without a step; one that decodes well
@@ -35,7 +51,7 @@ def interpolation_curves(systems: Mapping[str, Interpolation]) -> Figure:
     Parameters
     ----------
     systems : mapping of str to Interpolation
-        Of each system.
+        Of each system, or another object with its curves.
     """
     with style():
         figure = Figure(figsize=(7.4, 3.2), layout="constrained")

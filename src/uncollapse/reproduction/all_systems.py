@@ -19,8 +19,9 @@ from uncollapse.reproduction.leaderboard import (
     to_dict,
     to_markdown,
 )
-from uncollapse.reproduction.records import Record, read_sealed, write_sealed
-from uncollapse.reproduction.reproduce import run_all
+from uncollapse.reproduction.records import Record, write_sealed
+from uncollapse.reproduction.report import check_untouched
+from uncollapse.reproduction.reproduce import check_request, run_all
 from uncollapse.reproduction.tasks import Task, check_preset, make_task, open_corpus, prepare
 from uncollapse.saving import write_text
 
@@ -113,8 +114,7 @@ def leaderboard(
         SIGINT or SIGTERM, after checkpoints.
     """
     say, out, chosen = say or (lambda _: None), Path(out), check_preset(preset)
-    if seeds < 1:
-        raise UserError(f"the number of seeds must be at least 1, not {seeds}")
+    check_request(seeds, jobs, cluster, cluster_options or {}, device)
     for name in on:
         if name not in SENTENCES:
             known = dict.fromkeys([*SENTENCES, *DIALOGUES])
@@ -139,24 +139,29 @@ def leaderboard(
             found.append((corpus, dialogues))
     if not found:
         raise UserError(next(iter(missing.values())))
+    rows = {  # by edition
+        corpus.edition: [
+            row
+            for row in rows_for(dialogues, corpus.label_columns)
+            if not systems or row.recipe in systems
+        ]
+        for corpus, dialogues in found
+    }
+    if not any(rows.values()):
+        raise UserError("none of these systems can be trained on these corpora")
+    for name in sorted({*systems} - {row.recipe for own in rows.values() for row in own}):
+        say(f"{name} is left out: it cannot be trained on these corpora")
     for name, why in missing.items():
         say(f"{name} is left out: {why}")
     open_folder(out)
-    target = out / f"leaderboard-{preset}.json"
-    if target.is_file():
-        read_sealed(target)
+    check_untouched(out, "leaderboard", preset)
     tasks: list[Task] = []
     for seed in range(seeds):
         for corpus, dialogues in found:
             ready = prepare(corpus, chosen, out)
-            columns = ready.label_columns
-            for row in rows_for(dialogues, columns):
-                if systems and row.recipe not in systems:
-                    continue
-                wanted = figures_for(dialogues, bool(columns))
+            for row in rows[corpus.edition]:
+                wanted = figures_for(dialogues, bool(ready.label_columns))
                 tasks.append(make_task(row, ready, ready, chosen, out, seed, wanted, device))
-    if not tasks:
-        raise UserError("none of these systems can be trained on these corpora")
     outcomes = run_all(tasks, jobs, out, say, cluster, cluster_options or {})
     board = Leaderboard(
         [outcome.record for outcome in outcomes if outcome.record is not None],
@@ -165,7 +170,7 @@ def leaderboard(
     )
     write_text(out / f"leaderboard-{preset}.md", board.to_markdown() + "\n")
     write_text(out / f"leaderboard-{preset}.csv", to_csv(board.records))
-    write_sealed(target, board.to_dict())
+    write_sealed(out / f"leaderboard-{preset}.json", board.to_dict())
     if board.failures:
         raise IncompleteLeaderboard(board)
     return board

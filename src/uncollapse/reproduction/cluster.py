@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ class TaskOnCluster:
         try:
             run_task(Task.from_json(task))
         except Interrupted:
-            raise  # a preempted job is submitted again
+            raise  # no result: the next call goes on from the checkpoint
         except UncollapseError as error:
             return str(error)
         return ""
@@ -35,6 +37,19 @@ class TaskOnCluster:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, task)
+
+
+def check_cluster(cluster: str, options: Mapping[str, Any]) -> None:
+    """Refuse a cluster that is not here or options that it does not have; nothing is written.
+
+    Raises
+    ------
+    UserError
+    """
+    if cluster not in CLUSTERS:
+        raise unknown_name("cluster", cluster, CLUSTERS)
+    with tempfile.TemporaryDirectory() as folder:
+        _executor(Path(folder), cluster, 1, options)
 
 
 def run_on_cluster(
@@ -64,8 +79,7 @@ def run_on_cluster(
     UserError
         Unknown cluster or option, no submitit, or no cluster here.
     """
-    if cluster not in CLUSTERS:
-        raise unknown_name("cluster", cluster, CLUSTERS)
+    check_cluster(cluster, options)
     if jobs < 1:
         raise UserError(f"the number of jobs must be at least 1, not {jobs}")
     executor = _executor(out / "cluster", cluster, jobs, options)
@@ -73,16 +87,26 @@ def run_on_cluster(
     waiting = [task for task in tasks if task.key not in done]
     if done:
         say(f"{len(done)} of {len(tasks)} runs were finished before")
-    submitted = executor.map_array(TaskOnCluster(), [task.to_json() for task in waiting])
-    if submitted:
-        say(f"{len(submitted)} runs handed to {cluster}; logs in {out / 'cluster'}")
+    if waiting:
+        say(f"{len(waiting)} runs handed to {cluster}; logs in {out / 'cluster'}")
     outcomes = {}
-    for task, job in zip(waiting, submitted, strict=True):
+    for task, job in _submitted(executor, cluster, jobs, waiting):
         outcomes[task.key] = outcome = _outcome(task, job)
         place = f"[{len(outcomes)}/{len(waiting)}] {task.describe()}"
         found = "failed: " + outcome.failure if outcome.record is None else figures(outcome.record)
         say(f"{place}: {found}")
     return [outcomes.get(task.key) or Outcome(task, done[task.key]) for task in tasks]
+
+
+def _submitted(
+    executor: Any, cluster: str, jobs: int, tasks: Sequence[Task]
+) -> Iterator[tuple[Task, Any]]:
+    """Tasks and their jobs, in order; submitit's local executor starts whatever it gets at once."""
+    step = jobs if cluster == "local" else max(1, len(tasks))
+    for first in range(0, len(tasks), step):
+        some = tasks[first : first + step]
+        given = executor.map_array(TaskOnCluster(), [task.to_json() for task in some])
+        yield from zip(some, given, strict=True)
 
 
 def _outcome(task: Task, job: Any) -> Outcome:
@@ -111,8 +135,10 @@ def _executor(folder: Path, cluster: str, jobs: int, options: Mapping[str, Any])
         settings = {"timeout_min": TIMEOUT, **options}
         if cluster == "slurm":
             settings.setdefault("slurm_array_parallelism", jobs)
-        executor.update_parameters(**settings)
-    except (NameError, TypeError, ValueError) as error:
+        with warnings.catch_warnings():  # of an old name, submitit warns and tells the new one
+            warnings.filterwarnings("error", "Setting '.*' is deprecated")
+            executor.update_parameters(**settings)
+    except (AssertionError, NameError, TypeError, UserWarning, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"submitit refuses an option: {first}") from None
     except RuntimeError as error:

@@ -19,7 +19,6 @@ from uncollapse.reproduction.verdicts import ERRORS, Figure, figure_of, show_num
 SENTENCES = ("grammar", "ptb", "yahoo", "yelp15", "short-yelp", "dailydialog", "smd")
 DIALOGUES = ("dailydialog", "switchboard", "smd")
 SHOWN = 5  # systems named for a purpose
-ALIVE = 1.0  # nats of mutual information below which a latent is of little use
 CHEAP = 0.02  # share of the best likelihood that a latent may cost
 
 
@@ -35,8 +34,6 @@ class Purpose:
         What answers it.
     better : {'lower', 'higher'}
     reads : {'sentences', 'dialogues'}
-    needs_mi : float
-        Mutual information that a system must have on a corpus to be ranked there.
     within : float or None
         Share of the best likelihood on a corpus that it may be behind.
     explanation : str
@@ -48,7 +45,6 @@ class Purpose:
     better: str
     reads: str
     explanation: str
-    needs_mi: float = 0.0
     within: float | None = None
 
 
@@ -147,7 +143,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A system's place for a purpose: its mean rank over corpora, 1 being the best of all."""
+    """A system's place for a purpose: over corpora, the mean share of systems up to it."""
 
     system: str
     rank: float
@@ -212,18 +208,20 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def rank(purpose: Purpose, entries: Sequence[Entry]) -> list[Ranked]:
-    """Systems by their mean rank over the corpora on which the figure is known.
+    """Systems by their mean rank over the corpora on which most systems were measured.
 
-    Systems within two standard errors over seeds of each other share a rank on a corpus. A system
-    that was measured on fewer than half of the corpora is not ranked.
+    Systems within two standard errors over seeds of each other share a rank on a corpus. A corpus
+    counts if at least half of all systems with the figure were measured there, and a system is
+    ranked if it was measured on at least half of those corpora: else who was measured where would
+    decide.
     """
     places: dict[str, dict[str, tuple[float, float]]] = {}
-    dialogues = purpose.reads == "dialogues"
-    editions = sorted({e.edition for e in entries if e.edition.endswith(":dialogues") == dialogues})
     ranked_on = 0
-    for edition in editions:
-        here = [e for e in entries if e.edition == edition and purpose.figure in e.figures]
-        nll = [e.figures["nll"].value for e in here if "nll" in e.figures]
+    for edition in shared_editions(purpose, entries):
+        all_here = [e for e in entries if e.edition == edition]
+        here = [e for e in all_here if purpose.figure in e.figures]
+        # the best may be a language model, which has no latent to ask
+        nll = [e.figures["nll"].value for e in all_here if "nll" in e.figures]
         if purpose.within is not None and nll:
             worst = min(nll) * (1 + purpose.within)
             here = [e for e in here if "nll" in e.figures and e.figures["nll"].value <= worst]
@@ -256,6 +254,21 @@ def rank(purpose: Purpose, entries: Sequence[Entry]) -> list[Ranked]:
     return sorted(found, key=lambda one: (one.rank, -one.corpora, one.system))
 
 
+def shared_editions(purpose: Purpose, entries: Sequence[Entry]) -> list[str]:
+    """The corpora on which at least half of the systems with a figure have it; one at least."""
+    dialogues = purpose.reads == "dialogues"
+    systems: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.edition.endswith(":dialogues") == dialogues and purpose.figure in entry.figures:
+            systems.setdefault(entry.edition, set()).add(entry.system)
+    if not systems:
+        return []
+    every = set.union(*systems.values())
+    most = max(len(here) for here in systems.values())
+    enough = min(most, len(every) / 2)
+    return sorted(edition for edition, here in systems.items() if len(here) >= enough)
+
+
 def to_markdown(records: Sequence[Record], heading: str = "# Which should I use, and when?") -> str:
     """The page: an answer for each purpose, then every corpus whole."""
     entries = entries_of(records)
@@ -263,6 +276,8 @@ def to_markdown(records: Sequence[Record], heading: str = "# Which should I use,
     lines += [
         "Ranked by the results below, all under the same estimator, data and budget. A rank is a "
         "share: 0.1 means that a system is in the first tenth, on average over the corpora. "
+        "Only corpora on which most systems were measured count, and only systems that were "
+        "measured on half of those. "
         f"Systems within {ERRORS:g} standard errors over seeds share their places.",
         "",
     ]

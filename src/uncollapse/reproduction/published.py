@@ -194,6 +194,8 @@ class Published(_Section):
             for cell in (claim.left, claim.right):
                 if cell.row is not None and cell.row not in labels:
                     raise ValueError(f"claim {claim.text!r}: unknown row {cell.row}")
+                if (cell.row is None) != (cell.column is None):
+                    raise ValueError(f"claim {claim.text!r}: a row needs a column, and it a row")
             for corpus in claim.on:
                 if corpus not in self.corpora:
                     raise ValueError(f"claim {claim.text!r}: unknown corpus {corpus}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -150,9 +151,10 @@ def environment() -> dict[str, Any]:
 
     commit = None
     here = Path(__file__).resolve().parent
-    if any((above / ".git").exists() for above in here.parents):
+    if (here.parents[2] / ".git").exists():  # a source tree, not a package within another one
         asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
-        commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
+        with contextlib.suppress(OSError):  # no git
+            commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "uncollapse": __version__,
@@ -208,6 +210,8 @@ def read_results(path: Path) -> list[Record]:
         If the file is damaged, or was edited by hand.
     """
     content = read_sealed(path)
+    if not {"records", "figures"} <= content.keys():
+        raise RunError(f"{path} is a file of another kind: it holds no records of runs")
     found = []
     for row in content["records"]:
         metrics = {}

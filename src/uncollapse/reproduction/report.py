@@ -132,7 +132,7 @@ class Report:
             for corpus in self.corpora
             for row in self.published.rows
             if not row.values or corpus.name in row.values
-            for column in (*self.published.columns, *self.published.measured)
+            for column in dict.fromkeys((*self.published.columns, *self.published.measured))
         ]
 
     def _cell(self, corpus: CorpusUsed, row: Row, column: str) -> CellFound:
@@ -193,7 +193,7 @@ class Report:
         if self.preset == "small" and self.corpora:
             lines += [SMALL, ""]
         for corpus, why in self.missing.items():
-            lines += [f"**{table.corpora[corpus]} is not here**: {why}.", ""]
+            lines += [f"**{table.corpora.get(corpus, corpus)} is not here**: {why}.", ""]
         lines += _claims_table(self.judgements)
         lines += [f"![{table.title}]({name})\n" for name in self.pictures[:1]]
         if self.markdown:
@@ -408,8 +408,8 @@ def runs_of(
             if row.recipe is None:
                 continue
             system = system_name(row.recipe, row.keep)
-            if row.trained_on and row.trained_on != name:
-                source = editions.get(row.trained_on, row.trained_on)
+            source = editions.get(row.trained_on or name, row.trained_on)
+            if source != edition:
                 system = f"{system},trained_on={source}"
             own = sorted(by_key.get((edition, system), []), key=lambda record: record.seed)
             if own:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import RunError, UserError
+from uncollapse.plots.style import save_figure
 from uncollapse.reproduction.figures import FIGURES
 from uncollapse.reproduction.folder import FolderRuns, open_folder
 from uncollapse.reproduction.published import Published, load_published
@@ -87,20 +88,44 @@ def reproduce(
     """
     say, out = say or (lambda _: None), Path(out)
     published, chosen = load_published(name), check_preset(preset)
-    if seeds < 1:
-        raise UserError(f"the number of seeds must be at least 1, not {seeds}")
+    check_request(seeds, jobs, cluster, cluster_options or {}, device)
     folder = None if corpora is None else Path(corpora)
     found, missing = corpora_of(published, preset, folder)
-    if published.corpora and not found:
+    if published.corpora and not published.corpora.keys() & found.keys():
         raise UserError(next(iter(missing.values())))
     for corpus, why in missing.items():
-        say(f"{published.corpora[corpus]} is left out: {why}")
+        say(f"{published.corpora.get(corpus, corpus)} is left out: {why}")
     open_folder(out)
     check_untouched(out, name, preset)
     ready = {key: prepare(corpus, chosen, out) for key, corpus in found.items()}
     tasks = tasks_of(published, ready, chosen, out, range(seeds), device)
     outcomes = run_all(tasks, jobs, out, say, cluster, cluster_options or {})
     return report_of(published, preset, out, ready, missing, outcomes, range(seeds), device)
+
+
+def check_request(
+    seeds: int, jobs: int, cluster: str | None, options: Mapping[str, Any], device: str
+) -> None:
+    """Refuse what cannot be done before anything is written.
+
+    Raises
+    ------
+    UserError
+    """
+    for what, count in (("seeds", seeds), ("jobs", jobs)):
+        if count < 1:
+            raise UserError(f"the number of {what} must be at least 1, not {count}")
+    if cluster is not None:  # whose machines may have other devices than this one
+        from uncollapse.reproduction.cluster import check_cluster
+
+        check_cluster(cluster, options)
+        return
+    if options:
+        raise UserError("options of a cluster need --cluster")
+    if device not in ("auto", "cpu"):
+        from uncollapse.device import find_device
+
+        find_device(device)
 
 
 def run_all(
@@ -113,8 +138,6 @@ def run_all(
 ) -> list[Outcome]:
     """The tasks here, or through submitit."""
     if cluster is None:
-        if options:
-            raise UserError("options of a cluster need --cluster")
         return run_side_by_side(tasks, jobs, out, say)
     from uncollapse.reproduction.cluster import run_on_cluster
 
@@ -136,8 +159,7 @@ def corpora_of(
                 dialogues=published.reads == "dialogues",
             )
         except UserError as error:
-            if name in published.corpora:
-                missing[name] = str(error)
+            missing[name] = str(error)
     return found, missing
 
 
@@ -171,10 +193,15 @@ def report_of(
     if published.name in FIGURES and (runs or not published.rows):
         figure = FIGURES[published.name]
         folder = FolderRuns(published, corpora, outcomes, tuple(seeds), device)
-        drawn = figure.compute(published, folder)
-        values = drawn.values
-        report.drawn.extend(drawn.judgements)
-        report = _with_pictures(report, out, figure.draw(published, values), drawn.markdown)
+        try:
+            drawn = figure.compute(published, folder)
+        except RunError:
+            if not report.failures:  # else it lacks what has failed, and the report says that
+                raise
+        else:
+            values = drawn.values
+            report.drawn.extend(drawn.judgements)
+            report = _with_pictures(report, out, figure.draw(published, values), drawn.markdown)
     report.write(out, values)
     if report.failures:
         raise IncompleteReproduction(report)
@@ -185,5 +212,5 @@ def _with_pictures(report: Report, out: Path, figure: Any, markdown: str) -> Rep
     names = [f"{report.published.name}-{report.preset}{end}" for end in (".svg", ".png")]
     if figure is not None:
         for name in names:
-            figure.savefig(out / name, bbox_inches="tight")
+            save_figure(figure, out / name)
     return replace(report, markdown=markdown, pictures=names if figure is not None else [])

@@ -49,17 +49,17 @@ def finished(task: Task) -> Record | None:
     Raises
     ------
     RunError
-        If its file was edited by hand.
+        If its file was edited by hand, or is of a run with other settings.
     """
     record = Record.load(Path(task.folder))
-    if record is None or not all(is_measured(record, name) for name in task.metrics):
+    if record is None:
         return None
     same = (record.protocol.get("data"), record.protocol.get("samples"))
     if same != (task.data, task.samples) or record.changes != list(task.changes):
         raise RunError(
             f"{task.folder} holds a run with other settings; choose another folder with --out"
         )
-    return record
+    return record if all(is_measured(record, name) for name in task.metrics) else None
 
 
 def run_side_by_side(tasks: Sequence[Task], jobs: int, out: Path, say: Say) -> list[Outcome]:
@@ -133,6 +133,7 @@ class _Processes:
         log.parent.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         with log.open("a", encoding="utf-8") as written:
+            before = written.tell()  # what earlier attempts had to say
             process = subprocess.Popen(
                 [sys.executable, "-m", "uncollapse.reproduction.worker"],
                 stdin=subprocess.PIPE,
@@ -144,22 +145,25 @@ class _Processes:
             )
             with self._registered(process):
                 process.communicate(task.to_json())
-        return self._outcome(task, process.returncode, log, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return self._outcome(task, process.returncode, log, before, seconds)
 
     @contextmanager
     def _registered(self, process: subprocess.Popen[str]) -> Iterator[None]:
         self._running.add(process)
+        if self.stopped is not None:  # the signal came before this one was among the running
+            process.send_signal(self.stopped)
         try:
             yield
         finally:
             self._running.discard(process)
 
-    def _outcome(self, task: Task, code: int, log: Path, seconds: float) -> Outcome:
+    def _outcome(self, task: Task, code: int, log: Path, before: int, seconds: float) -> Outcome:
         record = failure = None
         if code == 0:
             record = Record.load(Path(task.folder))
         if record is None:
-            failure = why(code, log)
+            failure = why(code, log, before)
         with self._lock:
             self.count += 1
             place = f"[{self.count}/{self.total}] {task.describe()}"
@@ -170,12 +174,17 @@ class _Processes:
         return Outcome(task, record, failure or "")
 
 
-def why(code: int, log: Path) -> str:
-    """One line about a process that failed."""
+def why(code: int, log: Path, before: int = 0) -> str:
+    """One line about a process that failed; its log begins after ``before`` bytes."""
     if code in KILLED:
         return f"its process was killed, perhaps for want of memory; see {log}"
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return f"{lines[-1].strip() if lines else f'exit code {code}'}; see {log}"
+    text = log.read_bytes()[before:].decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if code < 0 and code not in [-number for number in STOPPING]:  # a crash has no last words
+        said = f"its process died of {signal.Signals(-code).name}"
+    else:
+        said = lines[-1].strip() if lines else f"exit code {code}"
+    return f"{said}; see {log}"
 
 
 def figures(record: Record) -> str:

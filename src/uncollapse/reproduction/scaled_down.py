@@ -8,12 +8,14 @@ with them. Everything else is the recipe's.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from uncollapse.config import DISCRETE, Recipe
+from uncollapse.errors import UserError
 from uncollapse.recipes import load_recipe
 
 WIDTH = 128  # of embeddings and hidden states; of both directions together in dialogue encoders
@@ -186,30 +188,46 @@ def write_cut(source: Path, count: int, target: Path, *, whole_dialogues: bool) 
         Whole dialogues are spread evenly over the file: files are often sorted by topic.
     target : Path
     whole_dialogues : bool
+
+    Raises
+    ------
+    UserError
+        Naming the line that is no dialogue, or the file that is no text.
     """
+    try:
+        text = _cut(source, count, whole_dialogues)
+    except UnicodeDecodeError:
+        raise UserError(f"{source}: not valid UTF-8") from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")  # two programs may do the same
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)
+
+
+def _cut(source: Path, count: int, whole_dialogues: bool) -> str:
     with source.open(encoding="utf-8") as lines:
         if whole_dialogues:
             every = lines.readlines()
             count = min(count, len(every))
             chosen: Iterable[str] = (every[row * len(every) // count] for row in range(count))
         else:
-            rows = utterances(lines) if '"turns"' in lines.readline() else lines
+            rows = utterances(lines, source) if '"turns"' in lines.readline() else lines
             lines.seek(0)
             chosen = (line for _, line in zip(range(count), rows, strict=False))
-        text = "".join(chosen)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+        return "".join(chosen)
 
 
-def utterances(dialogues: Iterable[str]) -> Iterator[str]:
+def utterances(dialogues: Iterable[str], source: Path) -> Iterator[str]:
     """Every turn as a JSON line: text, and what labels it and its dialogue have."""
-    for line in dialogues:
-        dialogue: dict[str, Any] = json.loads(line)
+    for number, line in enumerate(dialogues, 1):
+        try:
+            dialogue: dict[str, Any] = json.loads(line)
+            texts = [turn["text"] for turn in dialogue["turns"]]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{source}, line {number}: not a dialogue with turns of text") from None
         shared = {key: dialogue[key] for key in ("topic", "domain") if key in dialogue}
-        for turn in dialogue["turns"]:
+        for text, turn in zip(texts, dialogue["turns"], strict=True):
             labels = {
                 key: turn[key] for key in ("act", "emotion") if isinstance(turn.get(key), str)
             }
-            yield json.dumps({"text": turn["text"], **labels, **shared}, ensure_ascii=False) + "\n"
+            yield json.dumps({"text": text, **labels, **shared}, ensure_ascii=False) + "\n"

@@ -104,6 +104,9 @@ def trained(task: Task, run: Path) -> TextVAE:
     check_recipe(run, recipe)
     if saving.is_finished(run):
         return TextVAE.from_pretrained(run)
+    begun = (run / "config.json").is_file()
+    if not begun and run.is_dir():
+        _clear(run)
     before = read_cost(run)
     began, cpu_began = time.perf_counter(), time.process_time()
     try:
@@ -113,7 +116,7 @@ def trained(task: Task, run: Path) -> TextVAE:
             out=run,
             seed=task.seed,
             device=task.device,
-            resume=(run / "config.json").is_file(),
+            resume=begun,
             progress=False,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
@@ -125,6 +128,12 @@ def trained(task: Task, run: Path) -> TextVAE:
                 "peak_memory_mb": max(before["peak_memory_mb"], _peak_memory()),
             }
             saving.write_text(run / COST, json.dumps(spent) + "\n")
+
+
+def _clear(run: Path) -> None:
+    """Take away what a run that died before its first batch has left: it would be in the way."""
+    for name in ("recipe.yaml", "tokenizer.json", saving.CLASSES, COST):
+        (run / name).unlink(missing_ok=True)
 
 
 def _plain(task: Task) -> str:

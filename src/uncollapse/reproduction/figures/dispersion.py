@@ -93,10 +93,10 @@ def compute(published: Published, runs: Runs, *, seed: int = 0) -> Drawn:  # noq
 
 
 def draw(published: Published, values: dict[str, Any]) -> Figure:
-    """L_d as colours and contours, a panel a family; the dashes are where components agree."""
+    """L_d as colours, a panel a family; the dashes are where the components are the same."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    from uncollapse.plots.dispersion import levels_of
     from uncollapse.plots.style import INK, style
 
     panels = values["panels"]
@@ -106,14 +106,18 @@ def draw(published: Published, values: dict[str, Any]) -> Figure:
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
                                strict=True):  # fmt: skip
             x, y, heights = (np.array(panel[key]) for key in ("x", "y", "dispersion"))
-            levels = np.linspace(0, heights.max(), 11)
+            levels = MaxNLocator(10).tick_values(0, heights.max())
             filled = axes.contourf(x, y, heights, levels, cmap="Blues")
-            lines = levels_of(heights)
-            axes.contour(x, y, heights, lines, colors=INK, linewidths=0.4, alpha=0.6)
+            axes.contour(x, y, heights, levels, colors="white", linewidths=0.6)
             bar = figure.colorbar(filled, ax=axes, aspect=28, pad=0.02)
-            bar.set_label("L_d (nats); lines are a factor of about three apart")
+            bar.set_label("L_d (nats)")
             bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
             axes.plot(x[[0, -1]], y[[0, -1]], color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+            axes.annotate(
+                "the same: L_d = 0", (0.3, 0.3), xycoords="axes fraction", color=INK, fontsize=8,
+                rotation=45, ha="center", va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9},
+            )  # fmt: skip
             axes.set(title=panel["title"], xlabel=panel["x_name"], ylabel=panel["y_name"])
             axes.set_box_aspect(1)
     return figure

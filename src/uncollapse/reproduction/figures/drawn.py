@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from uncollapse.reproduction.figures.runs import Runs
     from uncollapse.reproduction.published import Published
+
+
+LETTERS = 14  # an inch, of the head of a figure
 
 
 @dataclass(frozen=True)
@@ -148,4 +152,6 @@ def headline(figure: Figure, published: Published, about: str) -> None:
     """Name corpus, preset and numbers over a figure; see ``values["about"]``."""
     from uncollapse.plots.style import MUTED
 
-    figure.suptitle(f"{published.title}\n{about}", x=0.01, ha="left", fontsize=9, color=MUTED)
+    lines = textwrap.wrap(about, int(LETTERS * figure.get_figwidth()))
+    text = "\n".join([published.title, *lines])
+    figure.suptitle(text, x=0.01, ha="left", fontsize=9, color=MUTED)

@@ -111,7 +111,7 @@ def _judge(published: Published, unknown: dict[str, tuple[float, float]]) -> lis
         holds = None if abs(other - own) <= noise else own < other
         seen = f"unknown words: {better} {own:.1%} ± {own_error:.1%}, {worse} {other:.1%}"
         counted = judged(text, holds, f"{seen} ± {other_error:.1%}")
-    reason = "a reader's judgement: the sentences are above"
+    reason = "for readers to judge: the sentences are above"
     consistent = statement(published, "consistent")
     return [counted, Judgement(consistent, "", "cannot be compared", "", reason)]
 

@@ -34,7 +34,7 @@ STATEMENTS = ("concentrated", "varied")
 SENTENCES = 1_000
 UNITS = 3
 WIDER = 2.0  # times as spread out
-ALONG = 0.05  # of the two that a unit can span: less is no variation
+LEAST = 0.05  # half the width of a cube, of the 1 that it can be
 
 
 def compute(published: Published, runs: Runs, *, seed: int = 0) -> Drawn:
@@ -60,28 +60,34 @@ def compute(published: Published, runs: Runs, *, seed: int = 0) -> Drawn:
 
 
 def draw(published: Published, values: dict[str, Any]) -> Figure:
-    """A cube a system; all cubes hold whatever a unit can say, from −1 to 1."""
+    """A cube a system; all cubes hold the same part of the space, which holds all points."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from uncollapse.plots.style import FAINT, colour, style
 
-    rows: dict[str, list[list[float]]] = values["rows"]
+    rows = {label: np.array(points) for label, points in values["rows"].items()}
+    every = np.concatenate([*rows.values()]) if rows else np.zeros((1, UNITS))
+    middle = (every.min(0) + every.max(0)) / 2
+    half = 1.05 * max(float(np.ptp(every, axis=0).max()) / 2, LEAST)
+    low, high = middle - half, middle + half
+    # shadows on the walls: a point in space has no place on paper
+    walls = ((0, low[0]), (1, high[1]), (2, low[2]))
     count = max(len(rows), 1)
     with style():
         figure = Figure(figsize=(0.6 + 3.6 * count, 4.0), layout="constrained")
         headline(figure, published, values["about"])
         for number, (label, points) in enumerate(rows.items()):
             axes: Any = figure.add_subplot(1, count, number + 1, projection="3d")
-            x, y, z = np.array(points).T
-            axes.scatter(x, y, z, s=5, color=colour(number), alpha=0.5, linewidths=0)
-            # shadows on the walls: a cloud in space has no place on paper
-            for flat in ((x, y, np.full_like(z, -1)), (x, np.full_like(y, 1), z),
-                         (np.full_like(x, -1), y, z)):  # fmt: skip
-                axes.scatter(*flat, s=3, color=FAINT, alpha=0.5, linewidths=0, zorder=0)
-            axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+            for axis, place in walls:
+                shadow = points.copy()
+                shadow[:, axis] = place
+                axes.scatter(*shadow.T, s=3, color=FAINT, alpha=0.5, linewidths=0, zorder=0)
+            axes.scatter(*points.T, s=5, color=colour(number), alpha=0.5, linewidths=0)
+            axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
             axes.set(xlabel="hidden unit 1", ylabel="hidden unit 2", zlabel="hidden unit 3")
             for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-                axis.set_ticks((-1, 0, 1))
+                axis.set_major_locator(MaxNLocator(nbins=4))
                 axis.pane.set_facecolor("white")
             axes.set_box_aspect((1, 1, 1), zoom=0.86)
             axes.set_title(label)
@@ -115,7 +121,7 @@ def _judge(published: Published, spreads: dict[str, tuple[list[float], float]]) 
     missing = [label for label in (plain, pooled) if label not in spreads]
     if missing:
         return [lacking(concentrated, missing), lacking(varied, missing)]
-    (_, narrow), (along, wide) = spreads[plain], spreads[pooled]
+    (before, narrow), (along, wide) = spreads[plain], spreads[pooled]
     ratio = wide / max(narrow, 1e-12)
     return [
         judged(
@@ -125,7 +131,8 @@ def _judge(published: Published, spreads: dict[str, tuple[list[float], float]]) 
         ),
         judged(
             varied,
-            beyond(min(along), ALONG / 2, ALONG),
-            f"σ along each unit, {pooled}: {', '.join(f'{value:.3f}' for value in along)}",
+            beyond(min(along) / max(*before, 1e-12), 0.5, 1.0),
+            f"σ along each unit: {pooled} {', '.join(f'{value:.3f}' for value in along)}; "
+            f"{plain} {', '.join(f'{value:.3f}' for value in before)}",
         ),
     ]

@@ -6,6 +6,7 @@ Shi et al. 2020 (DEM-VAE), Figure 5: what is up and to the left is better in bot
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from uncollapse.reproduction.figures.drawn import (
@@ -67,35 +68,43 @@ def compute(published: Published, runs: Runs, *, seed: int = 0) -> Drawn:  # noq
 
 
 def draw(published: Published, values: dict[str, Any]) -> Figure:
-    """The points, named beside the axes."""
+    """The points, named beside the axes: a colour a family, a shape a variant of it."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     from uncollapse.plots.style import MARKERS, MUTED, colour, style
 
+    points: list[dict[str, Any]] = values["points"]
+    placed = {point["label"]: (point["rppl"], point["ll"]) for point in points}
+    line = [label for label in values["line"] if label in placed]
+    families: dict[str, int] = {}
     with style():
         figure = Figure(figsize=(6.8, 4.2), layout="constrained")
-        headline(figure, published, values["about"])
+        joined = f"; line: {', '.join(line)}" if len(line) > 1 else ""
+        headline(figure, published, values["about"] + joined)
         axes = figure.subplots()
         axes.grid()
         axes.margins(0.08)
-        for number, point in enumerate(values["points"]):
+        if len(line) > 1:
+            course = [placed[label] for label in line]
+            axes.plot(*zip(*course, strict=True), color=MUTED, linewidth=1, zorder=1)
+        for point in points:
+            family = re.split(r" [+(]", point["label"])[0]
+            variant = families.get(family, 0)
+            families[family] = variant + 1
             axes.errorbar(
                 point["rppl"], point["ll"], xerr=point["rppl_error"], yerr=point["ll_error"],
-                color=colour(number), marker=MARKERS[number % len(MARKERS)][0], markersize=6.5,
-                elinewidth=0.9, linestyle="", label=point["label"],
+                color=colour(list(families).index(family)), elinewidth=0.9, linestyle="",
+                marker=MARKERS[variant % len(MARKERS)][0], markersize=6.5, label=point["label"],
             )  # fmt: skip
-        joined = {point["label"]: (point["rppl"], point["ll"]) for point in values["points"]}
-        line = [joined[label] for label in values["line"] if label in joined]
-        if len(line) > 1:
-            axes.plot(*zip(*line, strict=True), color=MUTED, linewidth=1, zorder=1)
         axes.set(xscale="log", xlabel="reverse perplexity (logarithmic; left is better)")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_xlim()
+        every = [step * 10.0**power for power in range(8) for step in (1, 1.5, 2, 3, 5, 7)]
+        ticks = [tick for tick in every if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.set_ylabel("log-likelihood (nats per sentence; up is better)")
-        if values["points"]:
-            figure.legend(loc="outside right upper", handletextpad=0.2)
+        if points:
+            figure.legend(loc="outside right center", handletextpad=0.2)
     return figure
 
 

@@ -126,14 +126,16 @@ def _judge(published: Published, rows: dict[str, dict[str, Any]]) -> list[Judgem
     # more than noise, and of the whole way no step may be half
     answers, seen = [], []
     for name, curves in own.means.items():
-        for sign, curve, error in zip((-1, 1), curves, own.deviations[name], strict=True):
+        both = zip((-1, 1), ("first", "second"), curves, own.deviations[name], strict=True)
+        for sign, which, curve, error in both:
             steps = sign * np.diff(curve)
             noise = NOISE * np.hypot(error[1:], error[:-1])
             whole = sign * (curve[-1] - curve[0])
             back = float((-steps).max())
             answers.append(bool(whole > 0 and np.all(steps > -noise) and steps.max() < whole / 2))
-            seen.append(f"{name.upper()} {curve[0]:.1f} → {curve[-1]:.1f}, back {max(back, 0):.1f}")
-    judgement = judged(smooth, every(answers), f"ROUGE F1 of {better}: {'; '.join(seen)}")
+            course = f"{curve[0]:.1f} → {curve[-1]:.1f}, steps back of {max(back, 0):.1f} at most"
+            seen.append(f"ROUGE-{name.upper()} with the {which} {course}")
+    judgement = judged(smooth, every(answers), f"{better}: {'; '.join(seen)}")
     if worse not in rows:
         return [judgement, lacking(ends, [worse])]
     other = _curves(rows[worse])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from uncollapse.reproduction.verdicts import Judgement
 
 STATEMENTS = ("collapses", "disperses", "information", "concentrated")
-SENTENCES = 300
+SENTENCES = 300  # unless settings.points says another number
 EARLY = 5  # the first picture is at this part of the way to the second
 UNITS = {"distinct": "components in use that are apart", "distance": "σ from own component"}
 ONE, SEVERAL = 1.5, 2.0  # components in use that are apart: up to, and from
@@ -45,13 +45,16 @@ def compute(published: Published, runs: Runs, *, seed: int = 0) -> Drawn:
     from uncollapse.evaluation.snapshot import read_snapshots
 
     (corpus,) = published.corpora
+    count = int(published.settings.get("points", SENTENCES))
     panels: dict[str, list[dict[str, Any]]] = {}
     for row in published.rows:
         if runs.record(row.label, corpus, seed) is None:
             continue
         snapshots = [s for s in read_snapshots(runs.run(row.label, corpus, seed)) if s.step > 0]
         if snapshots:
-            panels[row.label] = [_values(snapshot) for snapshot in _early_and_late(snapshots)]
+            panels[row.label] = [
+                _values(snapshot, count) for snapshot in _early_and_late(snapshots)
+            ]
     late = {label: moments[-1] for label, moments in panels.items()}
     shown = max((len(moment["means"]) for moment in late.values()), default=0)
     told = about(published, runs, [seed], f"n = {shown} validation sentences")
@@ -104,7 +107,7 @@ def _early_and_late(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     return [early, late]
 
 
-def _values(snapshot: Snapshot) -> dict[str, Any]:
+def _values(snapshot: Snapshot, count: int) -> dict[str, Any]:
     """The first group of a snapshot, and how far its components are apart."""
     from uncollapse.errors import UserError
     from uncollapse.plots.component_geometry import group_of
@@ -112,7 +115,7 @@ def _values(snapshot: Snapshot) -> dict[str, Any]:
     group = group_of(snapshot, 0)
     if group.component is None or group.dim != 2:
         raise UserError("the figure of mode collapse needs mixtures in two dimensions")
-    rows = np.linspace(0, len(group.points) - 1, min(SENTENCES, len(group.points)))
+    rows = np.linspace(0, len(group.points) - 1, min(count, len(group.points)))
     chosen = rows.round().astype(int)
     component = group.component[chosen]
     means = group.points[chosen]

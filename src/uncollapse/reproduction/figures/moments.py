@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from uncollapse.reproduction.published import Published
     from uncollapse.text_vae import TextVAE
 
-SENTENCES = 500
+SENTENCES = 500  # unless settings.points says another number
 MOMENTS = 4  # columns, with the finished model
 LEAST, MOST = 2.5, 6.0  # half the width of a panel, prior standard deviations
 Moment = dict[str, Any]
@@ -37,6 +37,7 @@ def moments(published: Published, runs: Runs, seed: int) -> dict[str, Any]:
     from uncollapse.evaluation.snapshot import read_snapshots
 
     (corpus,) = published.corpora
+    count = int(published.settings.get("points", SENTENCES))
     rows: dict[str, list[Moment]] = {}
     for row in published.rows:
         if runs.record(row.label, corpus, seed) is None:
@@ -44,9 +45,9 @@ def moments(published: Published, runs: Runs, seed: int) -> dict[str, Any]:
         kept = read_snapshots(runs.run(row.label, corpus, seed))
         usable = [snapshot for snapshot in kept if snapshot.model_means is not None]
         places = np.linspace(0, len(usable) - 1, min(MOMENTS - 1, len(usable))).round()
-        found = [_of_snapshot(usable[int(place)]) for place in places]
+        found = [_of_snapshot(usable[int(place)], count) for place in places]
         model = runs.model(row.label, corpus, seed)
-        rows[row.label] = [*found, _of_model(model, str(runs.files(corpus)["validation"]))]
+        rows[row.label] = [*found, _of_model(model, str(runs.files(corpus)["validation"]), count)]
     shown = max((len(moment["model"]) for own in rows.values() for moment in own), default=0)
     told = about(published, runs, [seed], f"n = {shown} validation sentences")
     return {"about": told, "rows": rows}
@@ -87,7 +88,11 @@ def draw_moments(published: Published, values: dict[str, Any]) -> Figure:
                 axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
                 axes.set_box_aspect(1)
                 axes.set_title(_when(moment), fontsize=8, color=MUTED, pad=3)
-            line[0].set_ylabel(label, fontsize=9)
+            line[0].text(
+                0.03, 0.97, label, fontsize=9, ha="left", va="top", transform=line[0].transAxes,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9},
+                zorder=3,
+            )  # fmt: skip
     return figure
 
 
@@ -131,11 +136,11 @@ def summaries(rows: dict[str, list[Moment]], labels: Sequence[str]) -> list[dict
 KEYS = ("model", "inference")
 
 
-def _of_snapshot(snapshot: Snapshot) -> Moment:
+def _of_snapshot(snapshot: Snapshot, count: int) -> Moment:
     assert snapshot.model_means is not None
     deviation = 1.0 if snapshot.deviation is None else float(snapshot.deviation[0])
-    count = len(snapshot.model_means)
-    chosen = np.linspace(0, count - 1, min(SENTENCES, count)).round().astype(int)
+    every = len(snapshot.model_means)
+    chosen = np.linspace(0, every - 1, min(count, every)).round().astype(int)
     return {
         "step": snapshot.step,
         "model": short(snapshot.model_means[chosen] / deviation, 3),
@@ -143,12 +148,13 @@ def _of_snapshot(snapshot: Snapshot) -> Moment:
     }
 
 
-def _of_model(vae: TextVAE, sentences: str) -> Moment:
+def _of_model(vae: TextVAE, sentences: str, count: int) -> Moment:
     from uncollapse.evaluation.lagging import posterior_means
+    from uncollapse.evaluation.snapshot import POINTS
     from uncollapse.loading import corpus_of
 
     corpus = corpus_of(sentences, vae.tokenizer, _unlabelled(vae))
-    found = posterior_means(vae.model, corpus, sentences=SENTENCES)
+    found = posterior_means(vae.model, corpus, sentences=count, points=POINTS)
     return {
         "step": None,
         "model": short(found.model / found.deviation, 3),

@@ -55,7 +55,9 @@ def about(published: Published, runs: Runs, seeds: Sequence[int], *facts: str) -
         for seed in runs.seeds
         if (record := runs.record(row.label, corpus, seed)) is not None
     ]
-    places = list(dict.fromkeys(record.edition for record in records)) or [*published.corpora]
+    places = {record.edition: record.protocol.get("data") for record in records}
+    places = places or dict.fromkeys(published.corpora)
+    texts = [f"{place} ({data})" if data else place for place, data in places.items()]
     presets = list(dict.fromkeys(f"preset {record.preset}" for record in records))
     which = f"seed{'s' if len(seeds) != 1 else ''} {', '.join(map(str, seeds))}"
-    return ", ".join([*places, *presets, which, *facts])
+    return ", ".join([*texts, *presets, which, *facts])
