@@ -90,10 +90,6 @@ TABLES = [
         ["dem-table1", "--cluster", "local", "--cluster-option", "timeout_min"],
         "cannot read --cluster-option 'timeout_min'; write KEY=VALUE",
     ),
-    (
-        ["dem-table1", "--cluster", "local", "--cluster-option", "setup=[a"],
-        "cannot read the value of --cluster-option 'setup=[a'",
-    ),
     (["dem-table1", "--cluster", "local", "--cluster-option", "time=5"], "Use 'slurm_time'"),
     (["dem-table1", "--job", "2"], "--job"),
     (["dem-table1", "dem-table2"], "dem-table2"),
@@ -231,11 +227,13 @@ def test_options_of_a_cluster() -> None:
         "timeout_min=600",
         "slurm_partition=gpu",
         "mem_gb=1.5",
+        "slurm_time=24:00:00",
         "a=b=c",
         "stderr_to_stdout=true",
     ]
     assert options_of(given) == {
-        "timeout_min": 600, "slurm_partition": "gpu", "mem_gb": 1.5, "a": "b=c",
+        "timeout_min": 600, "slurm_partition": "gpu", "mem_gb": 1.5,
+        "slurm_time": "24:00:00", "a": "b=c",
         "stderr_to_stdout": True,
     }  # fmt: skip
     assert options_of(None) == {}

@@ -125,9 +125,16 @@ def test_the_small_protocol_never_compares_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "half"), [(328.0, 0.5), (328.6, 0.05), (0.25, 0.005), (-2.5, 0.05), (0.0, 0.5)]
+    ("printed", "half"),
+    [
+        ([328.0], 0.5),
+        ([328.0, None, 328.6], 0.05),
+        ([0.25, 0.3], 0.005),
+        ([-2.5], 0.05),
+        ([None], 0.5),
+    ],
 )
-def test_half_of_the_last_digit(printed: float, half: float) -> None:
+def test_half_of_the_last_digit_of_a_column(printed: list[float | None], half: float) -> None:
     assert half_a_digit(printed) == pytest.approx(half)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,24 +96,22 @@ def _list(as_json: bool) -> None:
 
 
 def options_of(given: list[str] | None) -> dict[str, Any]:
-    """Options of a cluster, their values read as YAML.
+    """Options of a cluster: numbers, ``true``, ``false``, and text, such as ``24:00:00``.
 
     Raises
     ------
     UserError
-        If one has no ``=``, or a value that is no YAML.
+        If one has no ``=``.
     """
-    import yaml
-
-    found = {}
+    found: dict[str, Any] = {}
     for option in given or ():
         key, equals, value = option.partition("=")
         if not equals or not key:
             raise UserError(f"cannot read --cluster-option {option!r}; write KEY=VALUE")
         try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"cannot read the value of --cluster-option {option!r}") from None
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
     return found
 
 

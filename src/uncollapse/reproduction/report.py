@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,11 @@ class Report:
                 reasons.append(estimator)
         if reasons or paper is None or found is None:
             return "cannot be compared", "; ".join(reasons)
-        error = ERRORS * ((found.error or 0.0) + (found.sentences or 0.0)) + half_a_digit(paper)
+        column_values = [
+            self.published.printed(one.label, corpus.name, column) for one in self.published.rows
+        ]
+        error = ERRORS * ((found.error or 0.0) + (found.sentences or 0.0))
+        error += half_a_digit(column_values)
         gap = abs(paper - found.value)
         return ("reproduced" if gap <= error else "not reproduced"), f"{gap:.3g} apart"
 
@@ -355,9 +359,10 @@ def _claims_table(found: Sequence[Judgement]) -> list[str]:
     return [f"**Claims: {summary}.**", "", *lines, ""]
 
 
-def half_a_digit(printed: float) -> float:
-    """Half of the last digit of a printed number."""
-    decimals = len(repr(printed).partition(".")[2]) if printed != int(printed) else 0
+def half_a_digit(printed: Iterable[float | None]) -> float:
+    """Half of the last digit of the numbers of a column; 328.0 may be printed as 328."""
+    shown = [repr(value).removesuffix(".0") for value in printed if value is not None]
+    decimals = max((len(text.partition(".")[2]) for text in shown), default=0)
     return 0.5 * 10.0**-decimals
 
 
