@@ -18,12 +18,13 @@ from uncollapse.reproduction.published import (
     Cell,
     Published,
     Row,
+    load_explanations,
     load_published,
     parse_published,
     published_names,
 )
 from uncollapse.reproduction.scaled_down import DIALOGUES, SENTENCES, scaled_down
-from uncollapse.reproduction.tasks import SETTINGS, at, system_name
+from uncollapse.reproduction.tasks import PRESETS, SETTINGS, at, system_name
 
 # fmt: off
 NAMES = [
@@ -298,3 +299,16 @@ def test_a_file_that_is_wrong(change: dict[str, object], message: str) -> None:
     parse_published("a-table1", right)
     with pytest.raises(UserError, match=message):
         parse_published("a-table1", {**right, **change})
+
+
+def test_every_explanation_is_of_a_claim() -> None:
+    for name, why in load_explanations().items():
+        published = load_published(name)
+        texts = [claim.text for claim in published.claims]
+        for text, ways in why.items():
+            assert text in texts, (name, text)
+            assert load_published(name).claims[texts.index(text)].explanation == ways
+            for way in ways:
+                preset, _, corpus = way.partition("/")
+                assert preset in PRESETS
+                assert not corpus or corpus in published.corpora

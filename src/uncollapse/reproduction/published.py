@@ -236,8 +236,24 @@ def load_published(name: str) -> Published:
     """
     if name not in published_names():
         raise unknown_name("table or figure", name, published_names())
-    file = resources.files("uncollapse.reproduction").joinpath("published", f"{name}.yaml")
-    return parse_published(name, yaml.safe_load(file.read_text(encoding="utf-8")))
+    folder = resources.files("uncollapse.reproduction")
+    file = folder.joinpath("published", f"{name}.yaml")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    why = load_explanations().get(name, {})
+    for claim in values.get("claims", ()):
+        if claim["text"] in why:
+            claim["explanation"] = why[claim["text"]]
+    return parse_published(name, values)
+
+
+@cache
+def load_explanations() -> dict[str, dict[str, dict[str, str]]]:
+    """By table and claim: why ours differs, by preset or ``preset/corpus``.
+
+    They are ours, not the papers', and so in a file of their own, ``explanations.yaml``.
+    """
+    file = resources.files("uncollapse.reproduction").joinpath("explanations.yaml")
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def parse_published(name: str, values: Mapping[str, Any]) -> Published:
