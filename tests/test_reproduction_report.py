@@ -144,6 +144,9 @@ def test_numbers_as_they_are_shown() -> None:
     assert show_figure(found, 101.4) == "101.26 ± 0.12"
     assert show_figure(found, 101.0) == "101.3 ± 0.1"
     assert show_figure(Figure(12345.6, None, 1), None) == "12346"
+    assert show_figure(Figure(126.4471, None, 1), 100.85) == "126.45"
+    assert show_figure(Figure(22214700.0, None, 1), 310.29) == "2.2e+07"
+    assert show_figure(Figure(26.0, None, 1), 8.1) == "26"
     assert show_figure(None, 1.0) == "–"
     assert show_figure(Figure(-0.001, None, 1), 1.0) == "0.0"
 

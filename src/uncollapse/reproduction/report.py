@@ -31,6 +31,7 @@ SMALL = (
     "Ours are of the small protocol (corpora cut, layers of 128, few epochs, one budget for all "
     "systems): values cannot be compared with the paper's, orderings can."
 )
+MILLION = 1e6
 IN_SMALL = "small protocol: another size of data, model and training"
 
 
@@ -376,13 +377,15 @@ def show(value: float | None, decimals: int | None = None) -> str:
 
 
 def show_figure(found: Figure | None, paper: float | None) -> str:
-    """Our figure, with one more digit than the paper's and the error over seeds."""
+    """Our figure, with one more digit than the paper's, five at most, and the error over seeds."""
     if found is None:
         return DASH
-    if paper is not None:
-        decimals = min(4, len(show(paper).partition(".")[2]) + 1)
-    else:
-        decimals = 0 if abs(found.value) >= 1000 else 2
+    if abs(found.value) >= MILLION:
+        return f"{found.value:.1e}"
+    wanted = 2 if paper is None else min(4, len(show(paper).partition(".")[2]) + 1)
+    decimals = min(wanted, max(0, 5 - len(f"{abs(found.value):.0f}")))
+    if found.error is None and found.value == round(found.value):  # a count
+        decimals = 0
     text = show(found.value, decimals)
     return text if found.error is None else f"{text} ± {found.error:.{decimals}f}"
 
