@@ -166,8 +166,8 @@ def test_the_page_has_every_row_and_claim_once() -> None:
     assert [row[0] for row in table_rows(page, "PTB")] == ["VAE", "LM"]
     assert [row[0] for row in table_rows(page, "Yahoo")] == ["VAE", "BN"]
     vae, lm = table_rows(page, "PTB")
-    assert vae == ["VAE", "101.4", "101.30 ✓", "0[1]", "0.0"]
-    assert lm == ["LM", "100", "99.0 ✗", "–", "–"]
+    assert vae == ["VAE", "101.4", "101.30 ✓", "0[1]", "0"]
+    assert lm == ["LM", "100", "99 ✗", "–", "–"]
     assert "[1] of another prior" in page
     for claim in CLAIMS:
         assert sum(claim["text"] in line for line in page.splitlines()) == 2  # a corpus each
