@@ -29,7 +29,10 @@ A claim is a sentence of the paper as a comparison of two figures. It is *reprod
 differ the same way by more than two standard errors over seeds; *not reproduced* if they differ
 the other way; else *undecided*. Of a system with one seed the spread over seeds is taken from
 the systems of the same table and corpus that have several; where there are none, the error is that
-over the test sentences, which errs on the side of "undecided".
+over the test sentences. For a likelihood that errs on the side of "undecided"; for a KL, a mutual
+information or a time it can be smaller than the spread over seeds, or not be there at all. That two
+figures are about the same (~) is a matter of the margin that stands there, and of no error. *Cannot
+be compared* is a claim of which a figure is lacking here, mostly because its run is not made yet.
 """
 PAPERS = {
     "bn": "BN-VAE (Zhu et al. 2020)",

@@ -105,6 +105,14 @@ def test_a_corpus_with_one_system_ranks_nobody() -> None:
     assert ranks(LIKELIHOOD) == {}
 
 
+def test_systems_that_learn_from_labels_are_not_ranked_by_them() -> None:
+    taught, untaught = (entry(name, cluster_ami=0.3) for name in ("dcm-vae", "gm-vae"))
+    another = entry("di-vae", cluster_ami=0.1)
+    clusters = next(one for one in PURPOSES if one.figure == "cluster_ami")
+    assert list(ranks(clusters, taught, untaught, another)) == ["gm-vae", "di-vae"]
+    assert not any("dcm-vae" in ranks(one, taught, another) for one in PURPOSES if one.unlabelled)
+
+
 def test_dialogues_are_ranked_by_themselves() -> None:
     talks = [entry(name, "smd:dialogues", nll=1.0) for name in "ab"]
     assert ranks(LIKELIHOOD, *talks) == {}

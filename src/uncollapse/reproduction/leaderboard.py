@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from statistics import mean
 from typing import Any
 
@@ -38,6 +39,8 @@ class Purpose:
         Share of the best likelihood on a corpus that it may be behind.
     explanation : str
         What the figure says, and what it does not.
+    unlabelled : bool
+        Whether systems that learn from labels are left out: the figure asks for the same labels.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Purpose:
     reads: str
     explanation: str
     within: float | None = None
+    unlabelled: bool = False
 
 
 PURPOSES = (
@@ -77,14 +81,18 @@ PURPOSES = (
         "accuracy_100",
         "higher",
         "sentences",
-        "Accuracy of a linear classifier on posterior means, learnt from 100 labels.",
+        "Accuracy of a linear classifier on posterior means, learnt from 100 labels. Systems that "
+        "learn from labels themselves are left out.",
+        unlabelled=True,
     ),
     Purpose(
         "Clusters that mean something",
         "cluster_ami",
         "higher",
         "sentences",
-        "Adjusted mutual information of codes and labels that no system has seen.",
+        "Adjusted mutual information of codes and labels. Systems that learn from labels "
+        "themselves are left out.",
+        unlabelled=True,
     ),
     Purpose(
         "Sentences like those of the corpus",
@@ -215,6 +223,8 @@ def rank(purpose: Purpose, entries: Sequence[Entry]) -> list[Ranked]:
     ranked if it was measured on at least half of those corpora: else who was measured where would
     decide.
     """
+    if purpose.unlabelled:
+        entries = [entry for entry in entries if entry.system not in _supervised()]
     places: dict[str, dict[str, tuple[float, float]]] = {}
     ranked_on = 0
     for edition in shared_editions(purpose, entries):
@@ -254,6 +264,12 @@ def rank(purpose: Purpose, entries: Sequence[Entry]) -> list[Ranked]:
     return sorted(found, key=lambda one: (one.rank, -one.corpora, one.system))
 
 
+@cache
+def _supervised() -> frozenset[str]:
+    """The recipes that learn from labels."""
+    return frozenset(n for n in recipe_names() if load_recipe(n).objective.supervision)
+
+
 def shared_editions(purpose: Purpose, entries: Sequence[Entry]) -> list[str]:
     """The corpora on which at least half of the systems with a figure have it; one at least."""
     dialogues = purpose.reads == "dialogues"
@@ -281,13 +297,20 @@ def to_markdown(records: Sequence[Record], heading: str = "# Which should I use,
         f"Systems within {ERRORS:g} standard errors over seeds share their places.",
         "",
     ]
+    if entries and all(entry.seeds == 1 for entry in entries):
+        lines += [
+            "All of it is one seed: how far another seed would be is not known, so that the order "
+            "is that of the figures, and neighbours may well change places.",
+            "",
+        ]
     for purpose in PURPOSES:
         found = rank(purpose, entries)
         if not found:
             continue
         editions = sorted({edition for one in found for edition in one.values})
         lines += [f"## {purpose.name}", "", purpose.explanation, ""]
-        lines += [f"| | rank | {' | '.join(f'`{e}`' for e in editions)} | time / `vae` |"]
+        plain = "cvae" if purpose.reads == "dialogues" else "vae"
+        lines += [f"| | rank | {' | '.join(f'`{e}`' for e in editions)} | time / `{plain}` |"]
         lines += ["|---" * (len(editions) + 3) + "|"]
         for one in found[:SHOWN]:
             values = [show_number(one.values.get(edition)) for edition in editions]
