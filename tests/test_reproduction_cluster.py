@@ -66,7 +66,7 @@ def use(monkeypatch: pytest.MonkeyPatch, executor: Executor) -> None:
         found = record(
             task.system, task.seed, edition=task.edition, changes=list(task.changes),
             metrics={"reconstruction": metric(1.0), "nll": metric(2.0)},
-            protocol={"data": task.data, "samples": task.samples, "generated": task.generated},
+            protocol={"data": task.data, "digest": task.digest, "samples": task.samples},
         )  # fmt: skip
         Path(task.folder).mkdir(parents=True)
         found.save(Path(task.folder))

@@ -75,14 +75,14 @@ def test_one_seed_and_no_error_decides_by_the_values(
     found = judged(claimed(relation), seeds(a), seeds(b))
     assert found.verdict == verdict
     assert found.corpus == "PTB"
-    assert found.evidence == f"A {a:g} {relation} B {b:g}; one seed"
+    assert found.evidence == f"NLL: A {a:g} {relation} B {b:g}; one seed"
 
 
 @pytest.mark.parametrize(("b", "verdict"), [(100.4, "reproduced"), (100.6, "not reproduced")])
 def test_about_as_good_is_within_what_the_claim_says(b: float, verdict: str) -> None:
     found = judged(claimed("~", within=0.5), seeds(100.0), seeds(b))
     assert found.verdict == verdict
-    assert found.evidence == f"A 100 ~ B {b:g} within 0.5; one seed"
+    assert found.evidence == f"NLL: A 100 ~ B {b:g} within 0.5; one seed"
 
 
 def test_the_error_over_seeds() -> None:
@@ -132,9 +132,10 @@ def test_the_error_over_sentences_stands_in_where_nobody_has_several_seeds() -> 
 
 def test_nothing_is_known_of_a_missing_figure() -> None:
     found = judged(claimed(), seeds(100.0), [])
-    assert (found.verdict, found.evidence) == ("cannot be compared", "")
-    assert found.reason == "no nll of B here"
-    assert judged(claimed(), seeds(None), seeds(1.0)).reason == "no nll of A here"
+    assert (found.verdict, found.evidence) == ("not run", "")
+    assert found.reason == "no run of B yet"
+    found = judged(claimed(), seeds(None), seeds(1.0))
+    assert (found.verdict, found.reason) == ("cannot be compared", "no nll of A here")
 
 
 def test_a_cell_can_be_multiplied_and_shifted() -> None:
@@ -150,7 +151,7 @@ def test_a_cell_can_be_multiplied_and_shifted() -> None:
     assert judged(negative, a, []).verdict == "undecided"  # −2 ± 0.58 and −3: 1 < 1.155
     constant = claimed(">", right={"plus": 7.0})
     assert judged(constant, seeds(8.0), []).verdict == "reproduced"
-    assert judged(constant, seeds(8.0), []).evidence == "A 8 > 7; one seed"
+    assert judged(constant, seeds(8.0), []).evidence == "NLL: A 8 > 7; one seed"
 
 
 def test_columns_have_the_unit_of_the_table_and_rows_their_own_figures() -> None:
@@ -204,9 +205,9 @@ def test_the_ratio_of_times_to_the_plain_vae() -> None:
     runs = {("A", "ptb"): timed(10.0, 30.0), ("B", "ptb"): timed(40.0, 60.0)}
     a, b = published.rows
     own = cell_figure(published, a, "ptb", "ratio_to_vae", runs)
-    assert own == Figure(1.0, pytest.approx(0.5), 2)  # 0.5 and 1.5
+    assert own == Figure(1.0, pytest.approx(0.5), 2, 0.1)  # 0.5 and 1.5
     other = cell_figure(published, b, "ptb", "ratio_to_vae", runs)
-    assert other == Figure(2.5, pytest.approx(0.5), 2)  # 2 and 3
+    assert other == Figure(2.5, pytest.approx(0.5), 2, 0.25)  # 2 and 3
     assert cell_figure(published, b, "ptb", "ratio_to_vae", {("B", "ptb"): timed(1.0)}) is None
 
 

@@ -34,6 +34,12 @@ def open_folder(out: Path) -> None:
     """
     mark = out / MARK
     if mark.is_file():
+        try:
+            known = json.loads(mark.read_text(encoding="utf-8"))["format_version"] == FORMAT_VERSION
+        except (OSError, ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise RunError(f"{mark} is damaged, or of another version; choose another folder")
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already and holds no reproductions; choose another folder")

@@ -106,7 +106,7 @@ PURPOSES = (
         "nll",
         "lower",
         "dialogues",
-        "NLL of a response given its context.",
+        "NLL of a response given its context. SeqGAN is HRED with two epochs more.",
     ),
     Purpose(
         "Responses that match the real one",
@@ -120,7 +120,8 @@ PURPOSES = (
         "distinct_2_inter",
         "higher",
         "dialogues",
-        "Different word pairs among ten responses to one context. Nonsense differs too.",
+        "Different word pairs among ten responses to one context. Nonsense differs too, and "
+        "systems without z (HRED, SeqGAN) draw their words, where the others draw z alone.",
     ),
 )
 
@@ -220,7 +221,7 @@ def rank(purpose: Purpose, entries: Sequence[Entry]) -> list[Ranked]:
 
     Systems within two standard errors over seeds of each other share a rank on a corpus. A corpus
     counts if at least half of all systems with the figure were measured there, and a system is
-    ranked if it was measured on at least half of those corpora: else who was measured where would
+    ranked if it was measured on more than half of those corpora: else who was measured where would
     decide.
     """
     if purpose.unlabelled:
@@ -259,7 +260,7 @@ def rank(purpose: Purpose, entries: Sequence[Entry]) -> list[Ranked]:
             {edition: value for edition, (_, value) in own.items()},
         )
         for system, own in places.items()
-        if 2 * len(own) >= ranked_on
+        if 2 * len(own) > ranked_on
     ]
     return sorted(found, key=lambda one: (one.rank, -one.corpora, one.system))
 
@@ -293,7 +294,7 @@ def to_markdown(records: Sequence[Record], heading: str = "# Which should I use,
         "Ranked by the results below, all under the same estimator, data and budget. A rank is a "
         "share: 0.1 means that a system is in the first tenth, on average over the corpora. "
         "Only corpora on which most systems were measured count, and only systems that were "
-        "measured on half of those. "
+        "measured on more than half of those. "
         f"Systems within {ERRORS:g} standard errors over seeds share their places.",
         "",
     ]

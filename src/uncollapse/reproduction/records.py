@@ -51,7 +51,7 @@ class Record:
     environment : dict
         ``uncollapse``, ``commit``, ``torch``, ``hardware``, ``threads``, ``date``.
     protocol : dict
-        ``data`` (how much of which files), ``samples`` and ``generated``.
+        ``data`` (how much of which files), their ``digest``, ``samples`` and ``generated``.
     """
 
     preset: str

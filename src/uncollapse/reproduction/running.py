@@ -59,6 +59,11 @@ def finished(task: Task) -> Record | None:
         raise RunError(
             f"{task.folder} holds a run with other settings; choose another folder with --out"
         )
+    if record.protocol.get("digest") != task.digest:
+        raise RunError(
+            f"{task.folder} holds a run on other data of the same name; choose another folder with "
+            "--out"
+        )
     return record if all(is_measured(record, name) for name in task.metrics) else None
 
 
@@ -87,6 +92,8 @@ def run_side_by_side(tasks: Sequence[Task], jobs: int, out: Path, say: Say) -> l
     waiting = [task for task in tasks if task.key not in done]
     if done:
         say(f"{len(done)} of {len(tasks)} runs were finished before")
+    if waiting:
+        say(f"{len(waiting)} runs to do, {jobs} at a time")
     with _Processes(out, jobs, len(waiting), say) as processes:
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(processes.run, waiting))

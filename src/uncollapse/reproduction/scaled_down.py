@@ -199,6 +199,8 @@ def write_cut(source: Path, count: int, target: Path, *, whole_dialogues: bool) 
     except UnicodeDecodeError:
         raise UserError(f"{source}: not valid UTF-8") from None
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_file() and target.read_text(encoding="utf-8") == text:
+        return
     partial = target.with_name(f".{target.name}.{os.getpid()}")  # two programs may do the same
     partial.write_text(text, encoding="utf-8")
     partial.replace(target)

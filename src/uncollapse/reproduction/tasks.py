@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -63,6 +64,8 @@ class Corpus:
         Why not.
     settings : str
         Of the recipes: ``NAME@settings``.
+    digest : str
+        Of the files; empty until `prepare` has read them.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Corpus:
     comparable: bool
     reason: str
     settings: str
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Task:
     data : str
         How much of which files, in words.
     device : str
+    digest : str
+        Of all these files.
     """
 
     preset: str
@@ -121,6 +127,7 @@ class Task:
     generated: int
     data: str
     device: str = "auto"
+    digest: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -201,7 +208,7 @@ def open_corpus(name: str, preset: Preset, folder: Path | None, *, dialogues: bo
 def prepare(corpus: Corpus, preset: Preset, out: Path) -> Corpus:
     """The corpus with the files that are read, cut once into ``out/inputs``."""
     if preset == "paper" and corpus.name != GRAMMAR:
-        return replace(corpus, files=dict(corpus.sources))
+        return _sealed(replace(corpus, files=dict(corpus.sources)))
     edition, _, dialogues = corpus.edition.partition(":")
     cut = (small.DIALOGUES if dialogues else small.SENTENCES)[_base(edition)]
     files = {}
@@ -216,10 +223,18 @@ def prepare(corpus: Corpus, preset: Preset, out: Path) -> Corpus:
             source = Path(corpus.sources[split])
             folder = out / "inputs" / folder_name(corpus.edition)
             target = folder / f"{count}-{source.name}"
-            if not target.exists():
-                small.write_cut(source, count, target, whole_dialogues=bool(dialogues))
+            small.write_cut(source, count, target, whole_dialogues=bool(dialogues))
         files[split] = str(target)
-    return replace(corpus, files=files)
+    return _sealed(replace(corpus, files=files))
+
+
+def _sealed(corpus: Corpus) -> Corpus:
+    """With the digest of its files: another content under the same name is another corpus."""
+    found = hashlib.sha256()
+    for split in SPLITS:
+        with Path(corpus.files[split]).open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return replace(corpus, digest=found.hexdigest()[:16])
 
 
 def tasks_of(
@@ -316,6 +331,7 @@ def make_task(
         generated=(small.GENERATED if preset == "small" else PAPER_GENERATED)[unit],
         data=corpus.data,
         device=device,
+        digest="/".join(dict.fromkeys((source.digest, corpus.digest))),
     )
 
 

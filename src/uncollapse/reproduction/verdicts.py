@@ -12,11 +12,20 @@ from typing import Literal
 from uncollapse.reproduction.published import Cell, Claim, Published, Row
 from uncollapse.reproduction.records import Record
 
-Verdict = Literal["reproduced", "not reproduced", "undecided", "cannot be compared"]
+Verdict = Literal["reproduced", "not reproduced", "undecided", "cannot be compared", "not run"]
 ERRORS = 2.0  # standard errors that a difference must exceed
-MARKS = {"reproduced": "✓", "not reproduced": "✗", "undecided": "≈", "cannot be compared": "–"}
+MARKS = {
+    "reproduced": "✓",
+    "not reproduced": "✗",
+    "undecided": "≈",
+    "cannot be compared": "–",
+    "not run": "·",
+}
+TIMING = 0.1  # share by which the time of one run is uncertain: the machine does other things too
+TIMES = ("seconds", "cpu_seconds", "seconds_to_best")
 # figures that are ratios to the plain VAE of the same corpus
 RATIO = "ratio_to_vae"
+OVER_SENTENCES = ", errors over sentences"
 
 Runs = Mapping[tuple[str, str], list[Record]]
 """The records of each row and corpus of a table, a seed each."""
@@ -88,6 +97,8 @@ def figure_of(records: list[Record], name: str, scale: float = 1.0) -> Figure | 
         return None
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     sentences = records[0].metrics.get(name, {}).get("standard_error")
+    if name in TIMES:
+        sentences = TIMING * values[0] / abs(scale)
     return Figure(
         mean(values), error, len(values), None if sentences is None else abs(scale) * sentences
     )
@@ -112,7 +123,7 @@ def _ratio(published: Published, records: list[Record], corpus: str, runs: Runs)
         return None
     values = [value / mean(base) for value in own]  # type: ignore[operator,arg-type]
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Figure(mean(values), error, len(values))
+    return Figure(mean(values), error, len(values), TIMING * mean(values))
 
 
 def time_to_best(record: Record) -> float | None:
@@ -134,12 +145,17 @@ def judge(published: Published, claim: Claim, corpus: str, preset: str, runs: Ru
     sides = [_side(published, cell, corpus, runs) for cell in (claim.left, claim.right)]
     for cell, side in zip((claim.left, claim.right), sides, strict=True):
         if side is None:
+            if not runs.get((cell.row or "", corpus)):
+                return Judgement(claim.text, named, "not run", "", f"no run of {cell.row} yet")
             reason = f"no {cell.column} of {cell.row} here"
             return Judgement(claim.text, named, "cannot be compared", "", reason)
     left, right = sides
     assert left is not None
     assert right is not None
     evidence = f"{_said(claim.left, left)} {claim.relation} {_said(claim.right, right)}"
+    name = claim.left.column or claim.right.column or ""
+    label = published.columns[name].label if name in published.columns else name.replace("_", " ")
+    evidence = f"{label}: {evidence}" if label else evidence
     gap = left.value - right.value
     known = [_spread(published, cell.column, corpus, runs) for cell in (claim.left, claim.right)]
     scales = [abs(cell.times) for cell in (claim.left, claim.right)]
@@ -155,8 +171,8 @@ def judge(published: Published, claim: Claim, corpus: str, preset: str, runs: Ru
         verdict = "reproduced" if (gap > 0) == (claim.relation == ">") else "not reproduced"
     if alone:
         evidence += "; one seed"
-        if error and spreads == [None, None]:
-            evidence += ", errors over sentences"
+        if error and spreads == [None, None] and claim.relation != "~":
+            evidence += ", times within a tenth" if name in (*TIMES, RATIO) else OVER_SENTENCES
     reason = ""
     if verdict == "not reproduced" or (verdict == "undecided" and claim.explanation):
         ways = (f"{preset}/{corpus}", preset)

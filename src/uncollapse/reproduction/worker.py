@@ -57,7 +57,12 @@ def run_task(task: Task) -> Record:
             cost=cost_of(run, vae),
             history=kept_history(vae.history_),
             environment=environment(),
-            protocol={"data": task.data, "samples": task.samples, "generated": task.generated},
+            protocol={
+                "data": task.data,
+                "digest": task.digest,
+                "samples": task.samples,
+                "generated": task.generated,
+            },
         )
         before = known.metrics if known is not None else {}
         record = replace(fresh, metrics={**before, **values})
