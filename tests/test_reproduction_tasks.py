@@ -12,9 +12,11 @@ import pytest
 from reproduction_support import SPLITS, table, write_corpora
 
 from uncollapse.config import Recipe
-from uncollapse.errors import UserError
+from uncollapse.errors import RunError, UserError
 from uncollapse.recipes import load_recipe, recipe_names
-from uncollapse.reproduction.published import load_published, published_names
+from uncollapse.reproduction.published import Row, load_published, published_names
+from uncollapse.reproduction.records import Record
+from uncollapse.reproduction.running import finished
 from uncollapse.reproduction.scaled_down import (
     DIALOGUES,
     SENTENCES,
@@ -27,6 +29,7 @@ from uncollapse.reproduction.tasks import (
     Corpus,
     Task,
     at,
+    make_task,
     open_corpus,
     prepare,
     system_name,
@@ -355,3 +358,33 @@ def test_a_stand_in_has_the_settings_of_what_it_is(tmp_path: Path) -> None:
     assert found.settings == "short-yelp"
     same = open_corpus("short-yelp", "small", tmp_path, dialogues=False)
     assert replace(same, name="yelp15", reason=found.reason) == found
+
+
+def test_another_content_of_a_corpus_is_another_corpus(tmp_path: Path) -> None:
+    source = tmp_path / "corpora" / "ptb"
+    source.mkdir(parents=True)
+    for name in ("train", "valid", "test"):
+        (source / f"{name}.txt").write_text(f"a sentence of {name}\n" * 3)
+    row = Row(label="x", recipe="vae")
+
+    def task() -> Task:
+        corpus = open_corpus("ptb", "small", source.parent, dialogues=False)
+        ready = prepare(corpus, "small", tmp_path)
+        return make_task(row, ready, ready, "small", tmp_path, 0, ("standard",))
+
+    before = task()
+    assert task() == before
+    cost, made = {"seconds": 1.0}, {"data": before.data, "digest": before.digest, "samples": 50}
+    record = Record(
+        "small", before.edition, "vae", before.recipe, list(before.changes), 0,
+        {"nll": {"value": 1.0}}, cost, [], {}, made,
+    )  # fmt: skip
+    Path(before.folder).mkdir(parents=True)
+    record.save(Path(before.folder))
+    assert finished(before) == record
+    (source / "train.txt").write_text("another sentence\n" * 3)
+    after = task()
+    assert after.digest != before.digest
+    assert Path(after.train).read_text() == "another sentence\n" * 3
+    with pytest.raises(RunError, match="other data of the same name"):
+        finished(after)

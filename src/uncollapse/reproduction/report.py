@@ -246,9 +246,9 @@ class Report:
                     cells.append(show_figure(found, None))
             rows.append(f"| {row.label} | {' | '.join(cells)} |")
         lines += ["", f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|", *rows, ""]
-        lines += [f"{mark} {why}" for why, mark in marks.items()]
+        lines += [f"- {mark} {why}" for why, mark in marks.items()]
         whole = {c: col.estimator for c, col in table.columns.items() if col.estimator}
-        lines += [f"{table.columns[c].label}, as printed: {why}" for c, why in whole.items()]
+        lines += [f"- {table.columns[c].label}, as printed: {why}" for c, why in whole.items()]
         counted = self.orderings(corpus.name)
         if counted:
             parts = [
