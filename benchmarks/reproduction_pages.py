@@ -32,7 +32,7 @@ the systems of the same table and corpus that have several; where there are none
 over the test sentences. For a likelihood that errs on the side of "undecided"; for a KL, a mutual
 information or a time it can be smaller than the spread over seeds, or not be there at all. That two
 figures are about the same (~) is a matter of the margin that stands there, and of no error. *Cannot
-be compared* is a claim of which a figure is lacking here, mostly because its run is not made yet.
+be compared* is a claim of which a figure is lacking, *not run* one of which a run is not made yet.
 """
 PAPERS = {
     "bn": "BN-VAE (Zhu et al. 2020)",

@@ -306,8 +306,9 @@ def test_every_explanation_is_of_a_claim() -> None:
         published = load_published(name)
         texts = [claim.text for claim in published.claims]
         for text, ways in why.items():
-            assert text in texts, (name, text)
-            assert load_published(name).claims[texts.index(text)].explanation == ways
+            if text not in published.settings.get("statements", {}).values():
+                assert text in texts, (name, text)
+                assert published.claims[texts.index(text)].explanation == ways
             for way in ways:
                 preset, _, corpus = way.partition("/")
                 assert preset in PRESETS

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import UserError
 from uncollapse.evaluation.metric import DASH
-from uncollapse.reproduction.published import Published, Row
+from uncollapse.reproduction.published import Published, Row, load_explanations
 from uncollapse.reproduction.records import Record, environment, read_sealed, write_sealed
 from uncollapse.reproduction.verdicts import (
     ERRORS,
@@ -116,7 +116,15 @@ class Report:
     def judgements(self) -> list[Judgement]:
         """Every claim of the paper, judged."""
         here = [corpus.name for corpus in self.corpora]
-        return judgements(self.published, self.preset, here, self.runs) + self.drawn
+        found = judgements(self.published, self.preset, here, self.runs)
+        return found + [self._explained(judgement) for judgement in self.drawn]
+
+    def _explained(self, judgement: Judgement) -> Judgement:
+        """What a figure's own computation says, with our reason why it does not hold."""
+        why = load_explanations().get(self.published.name, {}).get(judgement.text, {})
+        if judgement.verdict != "not reproduced" or judgement.reason:
+            return judgement
+        return replace(judgement, reason=why.get(self.preset, ""))
 
     def orderings(self, corpus: str) -> dict[str, Orderings]:
         """By column: how often two rows stand to each other as in the paper."""
