@@ -107,10 +107,11 @@ def test_two_runs_side_by_side_give_the_table(
 ) -> None:
     out, said, report = done
     assert "Yahoo is left out: yahoo is not in" in said[0]
-    assert sorted(line.partition("] ")[2].partition(":")[0] for line in said[1:]) == [
+    assert said[1] == "2 runs to do, 2 at a time"
+    assert sorted(line.partition("] ")[2].partition(":")[0] for line in said[2:]) == [
         "ptb, lstm-lm, seed 0", "ptb, vae, seed 0"
     ]  # fmt: skip
-    assert [line.partition(" ")[0] for line in said[1:]] == ["[1/2]", "[2/2]"]
+    assert [line.partition(" ")[0] for line in said[2:]] == ["[1/2]", "[2/2]"]
     assert report.failures == []
     (vae,), (lm,) = report.runs["VAE", "ptb"], report.runs["LM", "ptb"]
     assert lm.value("kl") is None
@@ -118,6 +119,9 @@ def test_two_runs_side_by_side_give_the_table(
     assert nll is not None
     assert 20 < nll < 200
     assert vae.cost["epochs"] == 1
+    digest = vae.protocol.pop("digest")
+    assert digest
+    assert digest == lm.protocol["digest"]
     assert vae.protocol == {"data": "first 60 / 20 / 20 sentences", "samples": 4, "generated": 10}
     assert (out / f"{TABLE}-small.md").read_text().count("| VAE |") == 1
     log = (out / "logs" / "ptb" / "vae-seed-0.log").read_text()
@@ -152,7 +156,7 @@ def test_only_what_is_new_is_done(
     row = table().rows[0].model_dump()
     asked = table(rows=[row], measured=["self_bleu"])
     said, report = again(out, here, asked, seeds=2, jobs=2)
-    assert {line.partition(" ")[0] for line in said[1:]} == {"[1/2]", "[2/2]"}
+    assert {line.partition(" ")[0] for line in said[2:]} == {"[1/2]", "[2/2]"}
     assert {path: when for path, when in times(out).items() if path in before} == before
     assert len(times(out)) == 3
     new = Record.load(vae / "seed-0")
@@ -229,7 +233,7 @@ def test_a_killed_process_is_a_failed_run(here: Path, tmp_path: Path) -> None:
     log = tmp_path / "out" / "logs" / "ptb" / "vae-seed-0.log"
     expected = f"its process was killed, perhaps for want of memory; see {log}"
     assert (outcome.record, outcome.failure) == (None, expected)
-    assert said == [f"[1/1] ptb, vae, seed 0: failed: {expected}"]
+    assert said == ["1 run to do, 1 at a time", f"[1/1] ptb, vae, seed 0: failed: {expected}"]
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
@@ -286,7 +290,8 @@ def test_an_interrupted_reproduction_goes_on_to_the_same_weights(
     out = tmp_path / "out"
     code, error = interrupted(here, out, signal.SIGINT)
     assert code == 130
-    assert len(error.splitlines()) == 2  # that Yahoo is not here, and that it was stopped
+    # that Yahoo is not here, how much there is to do, and that it was stopped
+    assert len(error.splitlines()) == 3
     assert "stopped by SIGINT with a whole checkpoint" in error
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch, epochs=12)
@@ -309,7 +314,7 @@ def test_a_terminated_reproduction_ends_with_its_runs(here: Path, tmp_path: Path
     code, error = interrupted(here, tmp_path / "out", signal.SIGTERM)
     assert code == 143
     assert "stopped by SIGTERM with a whole checkpoint" in error
-    assert len(error.splitlines()) == 2
+    assert len(error.splitlines()) == 3
     checkpoints = list((tmp_path / "out/runs/small/ptb/vae/seed-0/training").glob("checkpoint-*"))
     assert checkpoints
     assert not list((tmp_path / "out").glob("*.md"))

@@ -93,7 +93,7 @@ def run_side_by_side(tasks: Sequence[Task], jobs: int, out: Path, say: Say) -> l
     if done:
         say(f"{len(done)} of {len(tasks)} runs were finished before")
     if waiting:
-        say(f"{len(waiting)} runs to do, {jobs} at a time")
+        say(f"{len(waiting)} run{'s' if len(waiting) > 1 else ''} to do, {jobs} at a time")
     with _Processes(out, jobs, len(waiting), say) as processes:
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(processes.run, waiting))
