@@ -23,7 +23,9 @@ Every table and figure of the papers, repeated under one estimator. {preset}
 
 `uncollapse reproduce NAME` makes each of these pages; its runs go on where they were stopped, and
 are shared between tables. The numbers here are generated from the committed files in
-`benchmarks/results`, which say commit, seeds, hardware and date of each run.
+`benchmarks/results`, which say commit, seeds, hardware and date of each run. Those of commits
+53df744, d242797 and 92a2895 were measured by programs of that time, with the same recipes, data and
+seeds, before there was this command; some have no history or times.
 
 A claim is a sentence of the paper as a comparison of two figures. It is *reproduced* if ours
 differ the same way by more than two standard errors over seeds; *not reproduced* if they differ

@@ -14,7 +14,7 @@ from uncollapse.errors import UserError
 from uncollapse.reproduction import cluster, reproduce
 from uncollapse.reproduction.cluster import TaskOnCluster, run_on_cluster
 from uncollapse.reproduction.records import Record
-from uncollapse.reproduction.reproduce import IncompleteReproduction
+from uncollapse.reproduction.reproduce import Incomplete
 from uncollapse.reproduction.tasks import Task, open_corpus, prepare, tasks_of
 from uncollapse.reproduction.worker import run_task
 from uncollapse.training.signals import Interrupted
@@ -94,12 +94,12 @@ def test_two_runs_through_submitit_one_of_which_fails(
     broken.mkdir(parents=True)
     (broken / "config.json").write_text("{")
     said: list[str] = []
-    with pytest.raises(IncompleteReproduction, match=r"config\.json is damaged") as error:
+    with pytest.raises(Incomplete, match=r"config\.json is damaged") as error:
         reproduce.reproduce(
             TABLE, out, corpora=corpora, cluster="local", jobs=2, device="cpu",
             cluster_options={"timeout_min": 5}, say=said.append,
         )  # fmt: skip
-    report = error.value.report
+    report = error.value.found
     assert report.runs.keys() == {("LM", "ptb")}
     assert [run for run, _ in report.failures] == ["ptb, bn-vae, seed 0"]
     assert f"2 runs handed to local; logs in {out / 'cluster'}" in said

@@ -11,7 +11,7 @@ import pytest
 from figure_support import Made, absent, redrawn, texts_of, verdicts
 
 from uncollapse.errors import UserError
-from uncollapse.reproduction.figures import FIGURES, needs_models
+from uncollapse.reproduction.figures import FIGURES
 from uncollapse.reproduction.figures.drawn import beyond, every, exceeds, short
 from uncollapse.reproduction.published import load_published, published_names
 
@@ -26,14 +26,6 @@ def test_every_figure_of_the_papers_has_its_code_and_its_statements() -> None:
         assert set(published.settings["statements"]) == set(code.STATEMENTS), name
     with pytest.raises(KeyError):
         FIGURES["dem-figure9"]
-
-
-def test_which_figures_need_models() -> None:
-    assert not needs_models("dem-figure3")
-    assert not needs_models("pool-figure3")
-    assert needs_models("twr-table4")
-    with pytest.raises(UserError, match="unknown figure"):
-        needs_models("dem-figure9")
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "dem-figure3"])

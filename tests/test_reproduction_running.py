@@ -29,7 +29,7 @@ from reproduction_support import (
 from uncollapse.errors import RunError, UserError
 from uncollapse.reproduction import reproduce
 from uncollapse.reproduction.records import Record
-from uncollapse.reproduction.reproduce import IncompleteReproduction
+from uncollapse.reproduction.reproduce import Incomplete
 from uncollapse.reproduction.running import Outcome, finished, run_side_by_side
 from uncollapse.reproduction.tasks import Task, open_corpus, prepare, tasks_of
 from uncollapse.reproduction.worker import (
@@ -188,11 +188,11 @@ def test_a_run_that_fails_leaves_the_others_whole_and_is_named(
     before = times(out)
     with pytest.MonkeyPatch.context() as patch:
         use_table(patch, table(rows=rows))
-        with pytest.raises(IncompleteReproduction) as error:
+        with pytest.raises(Incomplete) as error:
             reproduce.reproduce(
                 TABLE, out, corpora=here / "corpora", jobs=2, device="cpu", say=said.append
             )
-    report = error.value.report
+    report = error.value.found
     assert len(report.failures) == 2
     failures = dict(report.failures)
     assert failures.keys() == {"ptb, bn-vae, seed 0", "ptb, vae,label_column=act, seed 0"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,11 +60,10 @@ def reproduce(
     if name is None:
         _list(as_json)
         return
-    from uncollapse.reproduction.reproduce import IncompleteReproduction
     from uncollapse.reproduction.reproduce import reproduce as run
 
-    try:
-        report = run(
+    _print(
+        lambda: run(
             name,
             out,
             preset=preset,
@@ -74,12 +74,24 @@ def reproduce(
             cluster_options=options_of(cluster_option),
             device=device,
             say=say,
-        )
-    except IncompleteReproduction as error:
-        print(as_json_text(error.report.to_dict()) if as_json else error.report.to_markdown())
+        ),
+        as_json,
+    )
+
+
+def _print(run: Callable[[], Any], as_json: bool) -> None:
+    """Print what was found, also where some runs failed."""
+    from uncollapse.reproduction.reproduce import Incomplete
+
+    failed = None
+    try:
+        found = run()
+    except Incomplete as error:
+        found, failed = error.found, error
+    print(as_json_text(found.to_dict()) if as_json else found.to_markdown())
+    if failed is not None:
         sys.stdout.flush()
-        raise
-    print(as_json_text(report.to_dict()) if as_json else report.to_markdown())
+        raise failed
 
 
 def _list(as_json: bool) -> None:
@@ -134,11 +146,10 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Train all systems on all corpora, and say which to use when."""
-    from uncollapse.reproduction.all_systems import IncompleteLeaderboard
     from uncollapse.reproduction.all_systems import leaderboard as run
 
-    try:
-        board = run(
+    _print(
+        lambda: run(
             out,
             preset=preset,
             corpora=corpora,
@@ -150,12 +161,9 @@ def leaderboard(
             cluster_options=options_of(cluster_option),
             device=device,
             say=say,
-        )
-    except IncompleteLeaderboard as error:
-        print(as_json_text(error.board.to_dict()) if as_json else error.board.to_markdown())
-        sys.stdout.flush()
-        raise
-    print(as_json_text(board.to_dict()) if as_json else board.to_markdown())
+        ),
+        as_json,
+    )
 
 
 def _names(text: str, option: str) -> list[str]:

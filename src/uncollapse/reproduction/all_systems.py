@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uncollapse.errors import RunError, UserError, unknown_name
+from uncollapse.errors import UserError, unknown_name
 from uncollapse.recipes import recipe_names
 from uncollapse.reproduction.folder import open_folder
 from uncollapse.reproduction.leaderboard import (
@@ -21,7 +21,7 @@ from uncollapse.reproduction.leaderboard import (
 )
 from uncollapse.reproduction.records import Record, write_sealed
 from uncollapse.reproduction.report import check_untouched
-from uncollapse.reproduction.reproduce import check_request, run_all
+from uncollapse.reproduction.reproduce import Incomplete, check_request, run_all
 from uncollapse.reproduction.tasks import Task, check_preset, make_task, open_corpus, prepare
 from uncollapse.saving import write_text
 
@@ -64,16 +64,6 @@ class Leaderboard:
         }
 
 
-class IncompleteLeaderboard(RunError):  # noqa: N818 (an outcome that still has results)
-    """Some runs failed; ``board`` holds the others, and all is written."""
-
-    def __init__(self, board: Leaderboard) -> None:
-        (run, why), *others = board.failures
-        more = f" (and {len(others)} more)" if others else ""
-        super().__init__(f"{run} failed: {why}{more}")
-        self.board = board
-
-
 def leaderboard(
     out: str | Path,
     *,
@@ -108,7 +98,7 @@ def leaderboard(
         An unknown name, or no corpus.
     RunError
         A file of results that was edited by hand.
-    IncompleteLeaderboard
+    Incomplete
         At the end, if any run failed.
     Interrupted
         SIGINT or SIGTERM, after checkpoints.
@@ -172,5 +162,5 @@ def leaderboard(
     write_text(out / f"leaderboard-{preset}.csv", to_csv(board.records))
     write_sealed(out / f"leaderboard-{preset}.json", board.to_dict())
     if board.failures:
-        raise IncompleteLeaderboard(board)
+        raise Incomplete(board, board.failures)
     return board

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,16 +220,6 @@ def read_results(path: Path) -> list[Record]:
             metrics[name] = {"value": value, "standard_error": error, **facts}
         found.append(Record.from_dict({**row, "metrics": metrics}, path))
     return found
-
-
-def read_all_results(folders: Iterable[Path]) -> list[Record]:
-    """The records of every results file of some folders."""
-    return [
-        record
-        for f in folders
-        for path in sorted(f.glob("*.json"))
-        for record in read_results(path)
-    ]
 
 
 def _short(value: float | None) -> float | None:

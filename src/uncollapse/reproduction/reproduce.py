@@ -19,14 +19,14 @@ from uncollapse.reproduction.tasks import Corpus, Task, check_preset, open_corpu
 Say = Callable[[str], None]
 
 
-class IncompleteReproduction(RunError):  # noqa: N818 (an outcome that still has results)
-    """Some runs failed; ``report`` holds the others, and all is written."""
+class Incomplete(RunError):  # noqa: N818 (an outcome that still has results)
+    """Some runs failed; ``found`` holds what the others gave, and all is written."""
 
-    def __init__(self, report: Report) -> None:
-        (run, why), *others = report.failures
+    def __init__(self, found: Any, failures: Sequence[tuple[str, str]]) -> None:
+        (run, why), *others = failures
         more = f" (and {len(others)} more)" if others else ""
         super().__init__(f"{run} failed: {why}{more}")
-        self.report = report
+        self.found = found
 
 
 def reproduce(
@@ -81,7 +81,7 @@ def reproduce(
         An unknown name, or corpora none of which is there; nothing has been written.
     RunError
         A file of results that was edited by hand.
-    IncompleteReproduction
+    Incomplete
         At the end, if any run failed.
     Interrupted
         SIGINT or SIGTERM, after checkpoints.
@@ -204,7 +204,7 @@ def report_of(
             report = _with_pictures(report, out, figure.draw(published, values), drawn.markdown)
     report.write(out, values)
     if report.failures:
-        raise IncompleteReproduction(report)
+        raise Incomplete(report, report.failures)
     return report
 
 

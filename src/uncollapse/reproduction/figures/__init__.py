@@ -6,27 +6,26 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from uncollapse.errors import unknown_name
 from uncollapse.reproduction.figures.drawn import Drawn
 from uncollapse.reproduction.figures.runs import Runs
 
 if TYPE_CHECKING:
     from uncollapse.reproduction.figures.drawn import FigureCode
 
-__all__ = ["FIGURES", "Drawn", "Runs", "needs_models"]
+__all__ = ["FIGURES", "Drawn", "Runs"]
 
-# of each figure: the module that makes it, and whether that needs trained models
+# the module that makes each figure
 _MODULES = {
-    "dem-figure3": ("dispersion", False),
-    "dem-figure4": ("mode_collapse", True),
-    "dem-figure5": ("generation", False),
-    "bn-figure1": ("lagging", True),
-    "bn-figure2": ("batch_norm_scale", True),
-    "bn-figure3": ("information", False),
-    "twr-figure2": ("interpolation", True),
-    "twr-table4": ("examples", True),
-    "pool-figure2": ("features", True),
-    "pool-figure3": ("cosines", False),
+    "dem-figure3": "dispersion",
+    "dem-figure4": "mode_collapse",
+    "dem-figure5": "generation",
+    "bn-figure1": "lagging",
+    "bn-figure2": "batch_norm_scale",
+    "bn-figure3": "information",
+    "twr-figure2": "interpolation",
+    "twr-table4": "examples",
+    "pool-figure2": "features",
+    "pool-figure3": "cosines",
 }
 
 
@@ -36,7 +35,7 @@ class _Figures(Mapping[str, "FigureCode"]):
     def __getitem__(self, name: str) -> FigureCode:
         if name not in _MODULES:
             raise KeyError(name)
-        return cast("FigureCode", import_module(f"{__name__}.{_MODULES[name][0]}"))
+        return cast("FigureCode", import_module(f"{__name__}.{_MODULES[name]}"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(_MODULES)
@@ -46,16 +45,3 @@ class _Figures(Mapping[str, "FigureCode"]):
 
 
 FIGURES: Mapping[str, FigureCode] = _Figures()
-
-
-def needs_models(name: str) -> bool:
-    """Whether a figure needs trained models or their snapshots, or records or nothing suffice.
-
-    Raises
-    ------
-    UserError
-        For an unknown figure.
-    """
-    if name not in _MODULES:
-        raise unknown_name("figure", name, _MODULES)
-    return _MODULES[name][1]
