@@ -17,7 +17,8 @@ from uncollapse.config import RecurrentDecoderConfig, RecurrentEncoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, EOS, PAD, UNK
 from uncollapse.decoders import RecurrentDecoder, build_decoder
-from uncollapse.decoders.token_loss import CHUNK, TokenLogLikelihood, token_nll
+from uncollapse.decoders.token_loss import token_nll
+from uncollapse.decoders.vocabulary import MOST_ROWS, VocabularyRows
 from uncollapse.dropout import Dropout
 from uncollapse.encoders import Encoded, RecurrentEncoder, build_encoder
 from uncollapse.encoders.recurrent import CELLS
@@ -192,9 +193,9 @@ def test_language_model_has_no_z(kind: str) -> None:
 def test_more_samples_than_a_chunk_holds() -> None:
     decoder = make_decoder().eval()
     batch = make_batch(random_sentences(7))
-    z = torch.randn(7, CHUNK // 3, DIM)
+    z = torch.randn(7, MOST_ROWS // 3, DIM)
     found = decoder.log_prob_samples(z, batch)
-    for s in (0, 1, CHUNK // 3 - 1):
+    for s in (0, 1, MOST_ROWS // 3 - 1):
         expected = decoder.log_prob(z[:, s], batch)
         torch.testing.assert_close(found[:, s].float(), expected, atol=1e-4, rtol=1e-5)
 
@@ -297,12 +298,12 @@ def test_softmax_survives_extreme_logits() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
+@pytest.mark.parametrize("rows", [1, MOST_ROWS - 1, MOST_ROWS, MOST_ROWS + 1, 2 * MOST_ROWS + 3])
 def test_chunked_softmax_is_log_softmax(rows: int) -> None:
     torch.manual_seed(0)
     weight, features = torch.randn(VOCABULARY, 4) * 5, torch.randn(rows, 4) * 5
     targets = torch.randint(0, VOCABULARY, (rows,))
-    found = TokenLogLikelihood(weight)(features, targets)
+    found = VocabularyRows(weight).log_likelihood(features, targets)
     wanted = (features @ weight.t()).log_softmax(1).gather(1, targets[:, None]).squeeze(1)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from uncollapse.config import DecoderConfig
 from uncollapse.data.tokenizer import BOS, EOS, PAD
-from uncollapse.decoders import KINDS, Decoder, build_decoder, generation
-from uncollapse.decoders.generation import BLOCK, NUCLEUS_GUESS, generate, inverse_cdf
+from uncollapse.decoders import KINDS, Decoder, build_decoder, vocabulary
+from uncollapse.decoders.generation import generate
+from uncollapse.decoders.vocabulary import BLOCK, NUCLEUS_GUESS, inverse_cdf
 from uncollapse.errors import UserError
 
 DIM = 3
@@ -191,7 +192,7 @@ def test_nucleus_is_the_smallest_set_and_is_drawn_from_rightly(
     # the flat ones need more words than are looked at first, and so a full sort
     logits = torch.randn(size) * sharpness
     uniforms = (torch.arange(draws) + 0.5) / draws
-    chosen = generation._draw(logits.repeat(draws, 1), uniforms, 1.0, top_p)
+    chosen = vocabulary._draw(logits.repeat(draws, 1), uniforms, 1.0, top_p)
     p, order = logits.double().softmax(0).sort(descending=True)
     nucleus = int((p.cumsum(0) - p < top_p - 1e-6).sum())  # words before reach less than top_p
     counts = torch.bincount(chosen, minlength=size)[order]
@@ -205,11 +206,11 @@ def test_nucleus_is_the_smallest_set_and_is_drawn_from_rightly(
 def test_flat_distribution_needs_the_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     logits, uniforms = torch.randn(50, 700) * 0.1, torch.rand(50)
-    expected = generation._draw(logits.clone(), uniforms, 1.0, 0.9)
-    monkeypatch.setattr(generation, "NUCLEUS_GUESS", 700)
-    assert torch.equal(generation._draw(logits.clone(), uniforms, 1.0, 0.9), expected)
-    monkeypatch.setattr(generation, "NUCLEUS_GUESS", 3)
-    assert torch.equal(generation._draw(logits.clone(), uniforms, 1.0, 0.9), expected)
+    expected = vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9)
+    monkeypatch.setattr(vocabulary, "NUCLEUS_GUESS", 700)
+    assert torch.equal(vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9), expected)
+    monkeypatch.setattr(vocabulary, "NUCLEUS_GUESS", 3)
+    assert torch.equal(vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9), expected)
 
 
 # --- rows are strangers to each other -----------------------------------------------------

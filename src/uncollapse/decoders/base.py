@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from uncollapse.config import DecoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, PAD, UNK
-from uncollapse.decoders.token_loss import TokenLogLikelihood, token_nll
+from uncollapse.decoders.token_loss import token_nll
+from uncollapse.decoders.vocabulary import VocabularyRows
 from uncollapse.dropout import Dropout
 from uncollapse.encoders.context import Condition
 
@@ -144,7 +145,7 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         """
         assert not self.training, "evaluation with dropout on is no evaluation"
         samples = 1 if z is None else z.shape[1]
-        score = TokenLogLikelihood(self.output.weight)
+        softmax = VocabularyRows(self.output.weight)
         rows = torch.arange(batch.size * samples, device=batch.tokens.device)
         totals = []
         for part in rows.split(max(1, POSITIONS // batch.inputs.shape[1])):
@@ -155,7 +156,8 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
             beside = None if z is None else z[sentence, part % samples]  # (n, D)
             context = None if condition is None else condition.select(sentence)
             states = self.states(beside, batch.inputs[sentence, :longest], context)
-            scores = score(states[mask], batch.targets[sentence, :longest][mask])
+            targets = batch.targets[sentence, :longest][mask]
+            scores = softmax.log_likelihood(states[mask], targets)
             total = scores.new_zeros(mask.shape, dtype=torch.float64)
             totals.append(total.masked_scatter(mask, scores.double()).sum(1))
         return torch.cat(totals).view(batch.size, samples)

@@ -7,18 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from uncollapse.data.tokenizer import BOS, EOS, PAD
+from uncollapse.data.tokenizer import BOS, EOS
 from uncollapse.decoders.base import Decoder, State
-from uncollapse.decoders.token_loss import as_autocast, new_logits, write_logits
+from uncollapse.decoders.vocabulary import VocabularyRows
 from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError, unknown_name
 
 Method = Literal["greedy", "sample"]
-BLOCK = 128  # words per block of the inverse-CDF search
-NUCLEUS_GUESS = 256  # words among which a nucleus is looked for first
 TYPICAL_LENGTH = 16  # words of a sentence, to tell what is cheaper
 
 
@@ -121,20 +118,17 @@ def _write(
     top_p: float,
     max_length: int,
 ) -> Tensor:
-    weight = as_autocast(decoder.output.weight)  # (V, H)
-    device = weight.device
+    softmax = VocabularyRows(decoder.output.weight)
+    device = softmax.weight.device
     tokens = torch.full((rows, max_length), EOS, device=device)
     active = torch.arange(rows, device=device)
     words = torch.full((rows,), BOS, device=device)
-    # one buffer for the logits of all steps, a whole number of blocks wide
-    buffer = new_logits(weight, rows, len(weight) + -len(weight) % BLOCK)
     for step in range(max_length):
         state = decoder.step(read(words), state)
-        logits = fill_logits(state.features, weight, buffer)  # (N, V + padding)
         if uniforms is None:
-            words = _argmax(logits)
+            words = softmax.greatest(state.features)
         else:
-            words = _draw(logits, uniforms[active, step], temperature, top_p)
+            words = softmax.draw(state.features, uniforms[active, step], temperature, top_p)
         tokens[active, step] = words
         going = words != EOS
         if not going.all():  # finished rows cost nothing more
@@ -144,64 +138,5 @@ def _write(
     return tokens
 
 
-def fill_logits(features: Tensor, weight: Tensor, buffer: Tensor) -> Tensor:
-    """Logits of all words that can be written, ``(N, V + padding)``, in rows of the ``buffer``."""
-    logits = buffer[: len(features)]
-    write_logits(features, weight, logits[:, : len(weight)])
-    logits[:, len(weight) :] = -torch.inf
-    logits[:, [PAD, BOS]] = -torch.inf  # never targets in training
-    return logits
-
-
 def _until_end(tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(EOS)] if EOS in tokens else tokens
-
-
-def _argmax(logits: Tensor) -> Tensor:
-    """The greatest of every row ``(N, V)``, V whole blocks, ``(N,)``; PyTorch's own is slow."""
-    blocks = logits.view(len(logits), -1, BLOCK)
-    block = blocks.amax(2).argmax(1)  # (N,)
-    return block * BLOCK + _pick_block(blocks, block).argmax(1)
-
-
-def _draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One word a row by inversion of the distribution function, ``(N,)``; consumes logits."""
-    if temperature != 1:
-        logits.sub_(logits.amax(1, keepdim=True)).div_(temperature)
-    weights = torch.softmax(logits, 1, out=logits)  # (N, V)
-    if top_p == 1:
-        return inverse_cdf(weights, uniforms)
-    size = min(NUCLEUS_GUESS, weights.shape[1])
-    wanted = top_p * weights.sum(1, keepdim=True)
-    highest, words = weights.topk(size, 1)  # (N, size), descending
-    if bool((highest.sum(1, keepdim=True) < wanted).any()):  # some nucleus is larger
-        highest, words = weights.sort(1, descending=True)
-    before = highest.cumsum(1) - highest
-    chosen = inverse_cdf(highest.masked_fill(before >= wanted, 0), uniforms)
-    return words.gather(1, chosen[:, None]).squeeze(1)
-
-
-def inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw from unnormalised weights ``(N, V)`` by one uniform number a row, ``(N,)``.
-
-    First the block of words, then the word in its block: two short cumulative sums in place
-    of one over the whole vocabulary, and no exponential per word as in
-    ``torch.multinomial``.
-    """
-    rest = -weights.shape[1] % BLOCK
-    padded = F.pad(weights, (0, rest)) if rest else weights
-    blocks = padded.view(len(weights), -1, BLOCK)
-    sums = blocks.sum(2).cumsum(1)  # (N, V / BLOCK)
-    target = uniforms[:, None] * sums[:, -1:]
-    block = torch.searchsorted(sums, target, right=True).clamp(max=sums.shape[1] - 1)  # (N, 1)
-    below = torch.where(block > 0, sums.gather(1, (block - 1).clamp(min=0)), 0)
-    inside = _pick_block(blocks, block.squeeze(1))
-    within = torch.searchsorted(inside.cumsum(1), target - below, right=True)
-    # rounding may carry the search past the last word that has any weight
-    last = BLOCK - 1 - (inside > 0).flip(1).to(torch.uint8).argmax(1, keepdim=True)
-    return (block * BLOCK + torch.minimum(within, last)).squeeze(1)
-
-
-def _pick_block(blocks: Tensor, block: Tensor) -> Tensor:
-    """Of every row of ``(N, V / BLOCK, BLOCK)`` the block asked for, ``(N, BLOCK)``."""
-    return blocks[torch.arange(len(blocks), device=blocks.device), block]

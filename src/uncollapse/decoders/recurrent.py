@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uncollapse.config import RecurrentDecoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.decoders.base import Decoder
 from uncollapse.decoders.context_attention import ContextAttention, Turns
-from uncollapse.decoders.token_loss import TokenLogLikelihood
+from uncollapse.decoders.vocabulary import VocabularyRows
 from uncollapse.encoders.context import Condition
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.initialisation import initialise
+from uncollapse.recurrent import advance, run
 
 
 @dataclass
@@ -102,10 +102,7 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``."""
         embedded = self.read(z, inputs)  # (B, T, E + D)
         state = self._initial_state(z, len(inputs), embedded, condition)
-        first = tuple(part[None] for part in state)  # (1, B, H) each
-        # cuDNN keeps what a gradient needs in training mode alone; nothing else depends on it
-        self.cell.train(torch.is_grad_enabled())
-        states, _ = self.cell(embedded, first if self.kind == "lstm" else first[0])
+        states = run(self.cell, embedded, state)
         features = states if self.skip is None else states + self.skip(z)[:, None]
         if self.attention is None or condition is None:
             return features
@@ -131,7 +128,8 @@ class RecurrentDecoder(Decoder[RecurrentState]):
     @property
     def input_layer(self) -> tuple[Tensor, Tensor]:
         """The input weights of the gates, ``(G, E)`` or ``(G, E + D)``, and their bias."""
-        return self._parameter("weight_ih"), self._parameter("bias_ih")
+        weight, _, bias, _ = self.cell.all_weights[0]
+        return weight, bias
 
     def start(
         self, z: Tensor | None, rows: int, condition: Condition | None = None
@@ -140,26 +138,22 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         turns = None
         with self.full_precision():
             hidden, cell = self._initial_state(z, rows, self.output.weight, condition)
+            if self.kind != "lstm":
+                cell = hidden
             skip = None if self.skip is None else self.skip(z)  # (N, H)
             if self.attention is not None and condition is not None:
                 turns = self.attention.turns(condition)
         return RecurrentState(hidden, cell, hidden, self.project_beside(z, rows), skip, turns)
 
     def step(self, words: Tensor, state: RecurrentState) -> RecurrentState:
-        """Read one projected word per row, ``(N, G)``.
-
-        Under autocast only the recurrent product is in its precision: states stay f32.
-        """
-        inputs = words if state.beside is None else words + state.beside  # (N, G)
-        recurrent = F.linear(state.hidden, self._parameter("weight_hh"), self._parameter("bias_hh"))
-        hidden, cell = STEPS[self.kind](inputs, recurrent, state.hidden, state.cell)
+        """Read one projected word per row, ``(N, G)``."""
+        # a copy at least: it is overwritten
+        given = words.clone() if state.beside is None else words + state.beside  # (N, G)
+        hidden, cell = advance(self.cell, given, state.hidden, state.cell)
         features = hidden if state.skip is None else hidden + state.skip
         if self.attention is not None and state.turns is not None:
             features = features + self.attention(hidden[:, None], state.turns).squeeze(1)
         return RecurrentState(hidden, cell, features, state.beside, state.skip, state.turns)
-
-    def _parameter(self, name: str) -> Tensor:
-        return getattr(self.cell, f"{name}_l0")
 
     @torch.no_grad()
     def log_prob_samples(
@@ -179,7 +173,7 @@ class RecurrentDecoder(Decoder[RecurrentState]):
             condition = condition.select(rows)
         beside = None if z is None else z.flatten(0, 1)  # (B · S, D)
         state = self.start(beside, size * samples, condition)
-        score = TokenLogLikelihood(self.output.weight)
+        softmax = VocabularyRows(self.output.weight)
         total = words.new_zeros(size, samples, dtype=torch.float64)
         active = torch.arange(size, device=words.device)
         for step in range(batch.targets.shape[1]):
@@ -189,29 +183,6 @@ class RecurrentDecoder(Decoder[RecurrentState]):
                 active = active[left]
             state = self.step(words[active, step].repeat_interleave(samples, 0), state)
             targets = batch.targets[active, step].repeat_interleave(samples)
-            total[active] += score(state.features, targets).view(-1, samples)
+            scores = softmax.log_likelihood(state.features, targets)
+            total[active] += scores.view(-1, samples)
         return total
-
-
-def _lstm(
-    inputs: Tensor, recurrent: Tensor, _hidden: Tensor, cell: Tensor
-) -> tuple[Tensor, Tensor]:
-    take, forget, value, give = (inputs + recurrent).chunk(4, -1)
-    cell = forget.sigmoid() * cell + take.sigmoid() * value.tanh()
-    return give.sigmoid() * cell.tanh(), cell
-
-
-def _gru(inputs: Tensor, recurrent: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    reset_in, update_in, new_in = inputs.chunk(3, -1)
-    reset_hidden, update_hidden, new_hidden = recurrent.chunk(3, -1)
-    reset = (reset_in + reset_hidden).sigmoid()
-    update = (update_in + update_hidden).sigmoid()
-    new = (new_in + reset * new_hidden).tanh()
-    return torch.lerp(new, hidden, update), cell
-
-
-def _rnn(inputs: Tensor, recurrent: Tensor, _hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    return (inputs + recurrent).tanh(), cell
-
-
-STEPS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

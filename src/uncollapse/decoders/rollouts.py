@@ -10,11 +10,8 @@ from torch import Tensor
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, EOS, PAD
 from uncollapse.decoders.base import Decoder
-from uncollapse.decoders.generation import BLOCK, fill_logits, inverse_cdf
-from uncollapse.decoders.token_loss import as_autocast, new_logits
+from uncollapse.decoders.vocabulary import VocabularyRows
 from uncollapse.encoders.context import Condition
-
-ROWS = 512  # of logits alive at once
 
 
 @dataclass
@@ -74,11 +71,10 @@ def sample_with_rollouts(
     max_length : int
         Words after which a sentence is cut; T is at most this.
     """
-    weight = as_autocast(decoder.output.weight)  # (V, H)
-    device = weight.device
-    vocabulary = torch.arange(len(weight), device=device)
+    softmax = VocabularyRows(decoder.output.weight)
+    device = softmax.weight.device
+    vocabulary = torch.arange(len(softmax.weight), device=device)
     projected = decoder.project_words(vocabulary)  # (V, G)
-    buffer = new_logits(weight, ROWS, len(weight) + -len(weight) % BLOCK)
     state = decoder.start(z, rows, condition)
     tokens = torch.full((rows, max_length), PAD, device=device)  # (B + K, T)
     parent = active = torch.arange(rows, device=device)
@@ -86,7 +82,7 @@ def sample_with_rollouts(
     words = torch.full((rows,), BOS, device=device)
     for step in range(max_length):
         state = decoder.step(projected[words], state)
-        words = _draw(state.features, weight, buffer)  # (N,)
+        words = softmax.draw(state.features, torch.rand(len(state.features), device=device))
         tokens[active, step] = words
         places = (words != EOS).nonzero().squeeze(1)
         if not len(places) or step + 1 == max_length:
@@ -116,13 +112,3 @@ def as_responses(tokens: Tensor) -> Batch:
     rows = torch.arange(len(tokens), device=tokens.device)
     padded[rows, lengths - 1] = EOS
     return Batch(padded[:, : int(lengths.max())], lengths, rows, {}, len(tokens))
-
-
-def _draw(features: Tensor, weight: Tensor, buffer: Tensor) -> Tensor:
-    """A word for each of ``features`` ``(N, H)``, ``(N,)``, some rows of logits at a time."""
-    uniforms = torch.rand(len(features), device=features.device)
-    drawn = []
-    for part, chosen in zip(features.split(ROWS), uniforms.split(ROWS), strict=True):
-        logits = fill_logits(part, weight, buffer)  # (n, V + padding)
-        drawn.append(inverse_cdf(torch.softmax(logits, 1, out=logits), chosen))
-    return torch.cat(drawn)

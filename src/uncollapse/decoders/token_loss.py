@@ -1,4 +1,4 @@
-"""The softmax over the vocabulary: most of the work of a text VAE."""
+"""The softmax over the vocabulary in training: most of the work of a text VAE."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# rows of logits alive at once in evaluation: more of them leave the cache, fewer starve the
-# matrix product
-CHUNK = 256
+from uncollapse.decoders.vocabulary import VocabularyRows, softmax_
+from uncollapse.native import kernels_for
+from uncollapse.precision import as_autocast
+
+# logits alive at once: 256 MB in f32; a batch that has more goes through in parts
+ALIVE = 1 << 26
+# rows come in multiples of this: each number of rows gets matrix kernels of its own, and
+# compiling those costs more than a few rows of zeros
+MULTIPLE = 64
 # rows of bf16 logits that are widened to f32 at once, in cache
 WIDENED = 64
 
@@ -19,7 +25,7 @@ def token_nll(features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """−log softmax(features · weightᵀ)[targets], ``(N,)``, for training; nats, at least f32.
 
     Under autocast the three matrix products are in its precision and the softmax in f32, so
-    that losses carry the rounding of the logits alone.
+    that losses carry the rounding of the logits alone. Memory is bounded whatever N · V is.
 
     Parameters
     ----------
@@ -30,6 +36,8 @@ def token_nll(features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     targets : Tensor
         ``(N,)``.
     """
+    if not torch.is_grad_enabled():
+        return -VocabularyRows(weight).log_likelihood(features, targets)
     features, weight = as_autocast(features), as_autocast(weight)
     with torch.autocast(features.device.type, enabled=False):
         nll = _TokenNLL.apply(features, weight, targets)
@@ -38,92 +46,107 @@ def token_nll(features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 class _TokenNLL(torch.autograd.Function):
-    """Keeps one ``(N, V)`` array for the backward pass, where eager PyTorch keeps three.
+    """Keeps one array of logits for the backward pass, where eager PyTorch keeps three.
 
     The gradient with respect to the logits, softmax − one-hot, replaces them in the forward
     pass. What arrives from above scales its rows, hence equally the rows of the two narrow
     factors that it is multiplied with.
+
+    Where there are too many logits to keep, the two products are taken in the forward pass, part
+    by part, as if every token weighed the same; where that turns out wrong, they are taken
+    again.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        logits = torch.mm(features, weight.t())  # (N, V)
-        nll = (_narrow_softmax_ if logits.dtype.itemsize < 4 else _softmax_)(logits, targets)
-        wanted = torch.expm1(-nll).to(logits.dtype)  # p − 1, without cancellation at p ≈ 1
-        logits.scatter_(1, targets[:, None], wanted[:, None])
-        ctx.save_for_backward(features, weight, logits)
+        ctx.parts = _parts(len(features), len(weight))
+        if len(ctx.parts) == 1:
+            padded = _in_multiples(features)
+            nll, logits = _gradient_of_logits(padded, weight, targets)
+            ctx.save_for_backward(padded, weight, logits)
+            return nll
+        nll, of_features, of_weight = _products(features, weight, targets, ctx.parts)
+        ctx.save_for_backward(features, weight, targets, of_features, of_weight)
         return nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        if len(ctx.parts) > 1:
+            features, weight, targets, of_features, of_weight = ctx.saved_tensors
+            if (gradient == gradient[0]).all():
+                return of_features * gradient[0], (of_weight * gradient[0]).to(weight.dtype), None
+            _, *products = _products(features, weight, targets, ctx.parts, gradient)
+            return products[0], products[1].to(weight.dtype), None
         features, weight, logits = ctx.saved_tensors
-        scale = gradient[:, None]  # (N, 1)
-        of_features = torch.mm(logits, weight).mul_(scale)  # (N, H)
+        scale = _in_multiples(gradient[:, None])  # (N, 1)
+        of_features = torch.mm(logits, weight)[: len(gradient)].mul_(gradient[:, None])  # (N, H)
         of_weight = None
         if ctx.needs_input_grad[1]:
             of_weight = torch.mm(logits.t(), (features * scale).to(features.dtype))  # (V, H)
         return of_features, of_weight, None
 
 
-class TokenLogLikelihood:
-    """log softmax(features · weightᵀ)[target] without gradients, through one reused buffer.
+def _parts(rows: int, width: int) -> list[slice]:
+    """Rows that go through together."""
+    most = max(MULTIPLE, ALIVE // width // MULTIPLE * MULTIPLE)
+    return [slice(first, first + most) for first in range(0, max(rows, 1), most)]
 
-    Logits of all rows together would not fit: 500 samples of a sentence of 80 words over
-    20,000 words are 3 GB. Here they exist ``CHUNK`` rows at a time. Built under autocast, it
-    multiplies in that precision; all else is f32 still.
+
+def _products(
+    features: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    parts: list[slice],
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses ``(N,)``, and the gradients of features ``(N, H)`` and weight ``(V, H)``, f32.
+
+    ``scale`` ``(N,)`` weighs the rows; without it all weigh 1.
     """
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = as_autocast(weight)  # (V, H)
-        self.buffer = new_logits(self.weight, CHUNK, len(weight))
-
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Score ``targets`` ``(N,)`` given ``features`` ``(N, H)``; nats, ``(N,)``."""
-        pieces = []
-        for rows, wanted in zip(features.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = self.buffer[: rows.shape[0]]
-            write_logits(rows, self.weight, logits)  # (n, V)
-            pieces.append(-_softmax_(logits, wanted))
-        return torch.cat(pieces)
-
-
-def as_autocast(tensor: Tensor) -> Tensor:
-    """The tensor in autocast's precision, if autocast is on."""
-    device = tensor.device.type
-    if torch.is_autocast_enabled(device):
-        return tensor.to(torch.get_autocast_dtype(device))
-    return tensor
+    losses, of_features = [], torch.empty_like(features)
+    of_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+    for part in parts:
+        padded = _in_multiples(features[part])
+        nll, logits = _gradient_of_logits(padded, weight, targets[part])
+        product = torch.mm(logits, weight)[: len(nll)]
+        if scale is not None:
+            product *= scale[part, None]
+            padded = (padded * _in_multiples(scale[part, None])).to(padded.dtype)
+        of_features[part] = product
+        of_weight += torch.mm(logits.t(), padded)
+        losses.append(nll)
+    return torch.cat(losses), of_features, of_weight
 
 
-def new_logits(weight: Tensor, rows: int, width: int) -> Tensor:
-    """A buffer for logits ``(rows, width)``, f32 or what is finer."""
-    return weight.new_empty(rows, width, dtype=torch.promote_types(weight.dtype, torch.float32))
+def _in_multiples(rows: Tensor) -> Tensor:
+    """Rows ``(N, ·)`` and then zeros, `MULTIPLE` or a multiple of it in all."""
+    missing = -len(rows) % MULTIPLE
+    if not missing:
+        return rows
+    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
 
 
-def write_logits(features: Tensor, weight: Tensor, logits: Tensor) -> None:
-    """Write features · weightᵀ, multiplied in the weight's precision, to ``logits`` ``(N, V)``."""
-    if weight.dtype == logits.dtype:
-        torch.mm(features, weight.t(), out=logits)
-    else:
-        logits.copy_(torch.mm(features.to(weight.dtype), weight.t()))
-
-
-def _softmax_(logits: Tensor, targets: Tensor) -> Tensor:
-    """Turn logits ``(N, V)`` into probabilities in place; return −log p(target), ``(N,)``."""
-    highest = logits.amax(1)
-    chosen = logits.gather(1, targets[:, None]).squeeze(1)
-    torch.softmax(logits, 1, out=logits)
-    # the target's probability may underflow; the greatest one is 1 / Σ exp(logit − highest)
-    return highest - chosen - logits.amax(1).log()
+def _gradient_of_logits(padded: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses ``(N,)``, and softmax − one-hot ``(N + padding, V)``, zeros in the padding."""
+    rows = len(targets)
+    logits = torch.mm(padded, weight.t())
+    logits[rows:] = 0
+    own, native = logits[:rows], kernels_for(logits)
+    if native is not None:
+        return native.softmax_gradient_(own, targets), logits
+    nll = (_narrow_softmax_ if logits.dtype.itemsize < 4 else softmax_)(own, targets)
+    wanted = torch.expm1(-nll).to(logits.dtype)  # p − 1, without cancellation at p ≈ 1
+    own.scatter_(1, targets[:, None], wanted[:, None])
+    return nll, logits
 
 
 def _narrow_softmax_(logits: Tensor, targets: Tensor) -> Tensor:
-    """The same for bf16 or f16 logits: computed in f32, a few rows at a time."""
-    buffer = new_logits(logits, min(WIDENED, len(logits)), logits.shape[1])
+    """`softmax_` for bf16 or f16 logits: computed in f32, a few rows at a time."""
+    buffer = logits.new_empty(min(WIDENED, len(logits)), logits.shape[1], dtype=torch.float32)
     pieces = []
     for rows, wanted in zip(logits.split(WIDENED), targets.split(WIDENED), strict=True):
         wide = buffer[: len(rows)].copy_(rows)
-        pieces.append(_softmax_(wide, wanted))
+        pieces.append(softmax_(wide, wanted))
         rows.copy_(wide)
     return torch.cat(pieces)

@@ -13,6 +13,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.dropout import Dropout
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.encoders.recurrent import CELLS
+from uncollapse.recurrent import run
 
 
 @dataclass
@@ -139,7 +140,7 @@ class ContextEncoder(nn.Module):
             same = context.same_speaker[:, :, None]
             floor = torch.cat([same == 1, same == 0], -1) & mask[:, :, None]  # (B, U, 2)
             inputs = torch.cat([inputs, floor.to(inputs)], -1)
-        states, _ = self.cell(inputs)  # (B, U, M)
+        states = run(self.cell, inputs)  # (B, U, M)
         # what stands at padding may be anything; 0 times it need not be 0
         return states.masked_fill(~mask[:, :, None], 0), mask
 

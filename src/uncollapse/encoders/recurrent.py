@@ -11,6 +11,7 @@ from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
+from uncollapse.recurrent import run
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "lstm": nn.LSTM,
@@ -58,16 +59,11 @@ class RecurrentEncoder(Encoder):
         mask : Tensor
             ``(B, T)``: which.
         """
-        for cell in (self.forward_cell, self.backward_cell):
-            if cell is not None:
-                # cuDNN keeps what a gradient needs in training mode alone, and a frozen encoder
-                # passes gradients on; nothing else depends on it
-                cell.train(torch.is_grad_enabled())
-        states, _ = self.forward_cell(embedded)  # (B, T, H)
+        states = run(self.forward_cell, embedded)  # (B, T, H)
         summary = last_state(states, lengths)  # (B, H)
         if self.backward_cell is not None:
             mirror = _mirror(lengths, mask)[:, :, None]  # (B, T, 1)
-            reverse, _ = self.backward_cell(embedded.gather(1, mirror.expand_as(embedded)))
+            reverse = run(self.backward_cell, embedded.gather(1, mirror.expand_as(embedded)))
             summary = torch.cat([summary, last_state(reverse, lengths)], -1)  # (B, 2H)
             reverse = reverse.gather(1, mirror.expand_as(reverse))
             states = torch.cat([states, reverse], -1)  # (B, T, 2H)

@@ -1,0 +1,175 @@
+"""The optional kernels as functions of tensors.
+
+Each takes contiguous tensors on the CPU and computes what PyTorch computes in several passes
+elsewhere in the package; every caller has that other way, too, and takes it where `kernels`
+gives None. Arithmetic is f32 throughout, also on bf16 arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uncollapse.native.library import library_path
+
+SWITCH = "UNCOLLAPSE_KERNELS"  # "off" in the environment: as if there were none
+
+_ARRAY, _SIZE, _THREADS, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+# arguments before the number of threads, which comes last
+_SIGNATURES = {
+    "softmax_gradient": [_ARRAY] * 3 + [_SIZE] * 2,
+    "log_likelihood": [_ARRAY] * 3 + [_SIZE] * 3,
+    "draw": [_ARRAY] * 3 + [_SIZE] * 3 + [_REAL] * 2,
+    "greatest": [_ARRAY] * 2 + [_SIZE] * 3,
+    "lstm_forward": [_ARRAY] * 5 + [_SIZE] * 2,
+    "lstm_backward": [_ARRAY] * 7 + [_SIZE] * 2,
+    "gru_forward": [_ARRAY] * 7 + [_SIZE] * 2,
+    "gru_backward": [_ARRAY] * 8 + [_SIZE] * 2,
+}
+_SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+@functools.cache
+def kernels() -> Kernels | None:
+    """Those compiled for this machine; None where there are none, or ``UNCOLLAPSE_KERNELS=off``."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
+        return None
+    path = library_path()
+    return Kernels(path) if path.exists() else None
+
+
+def kernels_for(*tensors: Tensor) -> Kernels | None:
+    """The kernels, if they can compute with such tensors: f32 and bf16 ones on the CPU."""
+    found = kernels()
+    if found is None:
+        return None
+    able = all(tensor.device.type == "cpu" and tensor.dtype in _SUFFIX for tensor in tensors)
+    return found if able else None
+
+
+class Kernels:
+    """A compiled library.
+
+    Parameters
+    ----------
+    path : Path
+        The shared library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        library = ctypes.CDLL(str(path))
+        self._functions = {}
+        for name, arguments in _SIGNATURES.items():
+            for dtype, suffix in _SUFFIX.items():
+                function = getattr(library, f"{name}_{suffix}")
+                function.argtypes = [*arguments, _THREADS]
+                function.restype = None
+                self._functions[name, dtype] = function
+
+    def softmax_gradient_(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Turn ``logits`` ``(N, V)`` into softmax − one-hot in place; −log p(target), ``(N,)``."""
+        rows, size = logits.shape
+        nll = torch.empty(rows)
+        self._call("softmax_gradient", logits, (logits, targets.contiguous(), nll), rows, size)
+        return nll
+
+    def log_likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """log softmax(logits)[target], ``(N,)`` f32, of rows ``(N, V)`` that stay as they are."""
+        rows, size = logits.shape
+        scores = torch.empty(rows)
+        arrays = (logits, targets.contiguous(), scores)
+        self._call("log_likelihood", logits, arrays, rows, size, logits.stride(0))
+        return scores
+
+    def draw(
+        self, logits: Tensor, uniforms: Tensor, temperature: float = 1.0, top_p: float = 1.0
+    ) -> Tensor:
+        """A word of every row ``(N, V)`` by inversion at ``uniforms`` ``(N,)``, ``(N,)``.
+
+        From softmax(logits / temperature), cut to the words at least as probable as the least of
+        the smallest set whose probability reaches ``top_p``.
+        """
+        rows, size = logits.shape
+        words = torch.empty(rows, dtype=torch.int64)
+        arrays = (logits, uniforms.float().contiguous(), words)
+        sizes = (rows, size, logits.stride(0))
+        self._call("draw", logits, arrays, *sizes, temperature, top_p)
+        return words
+
+    def greatest(self, logits: Tensor) -> Tensor:
+        """The first greatest entry of every row ``(N, V)``, ``(N,)``."""
+        rows, size = logits.shape
+        words = torch.empty(rows, dtype=torch.int64)
+        self._call("greatest", logits, (logits, words), rows, size, logits.stride(0))
+        return words
+
+    def lstm_forward(
+        self, gates: Tensor, recurrent: Tensor, before: Tensor, cell: Tensor, hidden: Tensor
+    ) -> None:
+        """One step: from ``before`` ``(B, H)`` to ``cell`` and ``hidden`` ``(B, H)``.
+
+        ``gates`` ``(B, 4H)``, the input's share, become the activated gates; ``recurrent``
+        ``(B, 4H)`` is the state's share.
+        """
+        arrays = (gates, recurrent, before, cell, hidden)
+        self._call("lstm_forward", hidden, arrays, *hidden.shape)
+
+    def lstm_backward(
+        self,
+        gates: Tensor,
+        before: Tensor,
+        cell: Tensor,
+        of_output: Tensor,
+        of_hidden: Tensor,
+        of_cell: Tensor,
+        gradient: Tensor,
+    ) -> None:
+        """Gradient of a step: of the gates into ``gradient`` ``(B, 4H)``; ``of_cell`` moves on."""
+        arrays = (gates, before, cell, of_output, of_hidden, of_cell, gradient)
+        self._call("lstm_backward", gradient, arrays, *cell.shape)
+
+    def gru_forward(
+        self,
+        gates: Tensor,
+        recurrent: Tensor,
+        bias: Tensor,
+        before: Tensor,
+        state: Tensor,
+        hidden: Tensor,
+        inner: Tensor,
+    ) -> None:
+        """One step: from ``before`` ``(B, H)`` to ``state``, and ``hidden`` in its precision.
+
+        ``gates`` ``(B, 3H)``, the input's share, become the activated gates; ``recurrent``
+        ``(B, 3H)`` is the state's share without its ``bias`` ``(3H,)``; ``inner`` ``(B, H)``
+        keeps its part in the new value.
+        """
+        arrays = (gates, recurrent, bias, before, state, hidden, inner)
+        self._call("gru_forward", hidden, arrays, *hidden.shape)
+
+    def gru_backward(
+        self,
+        gates: Tensor,
+        inner: Tensor,
+        before: Tensor,
+        of_output: Tensor,
+        of_hidden: Tensor,
+        of_state: Tensor,
+        of_given: Tensor,
+        of_recurrent: Tensor,
+    ) -> None:
+        """Gradient of a step: of both shares of the gates; ``of_state`` moves on."""
+        arrays = (gates, inner, before, of_output, of_hidden, of_state, of_given, of_recurrent)
+        self._call("gru_backward", of_given, arrays, *before.shape)
+
+    def _call(
+        self, name: str, like: Tensor, arrays: tuple[Tensor, ...], *numbers: float | int
+    ) -> None:
+        pointers = [array.data_ptr() for array in arrays]
+        self._functions[name, like.dtype](*pointers, *numbers, torch.get_num_threads())
