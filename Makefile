@@ -26,7 +26,9 @@ docs: .venv/installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: .venv/installed
+	-$(BIN)/uncollapse kernels
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/growth.py
 
 clean:
 	rm -rf .venv demo docs/_build

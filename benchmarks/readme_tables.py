@@ -21,6 +21,7 @@ README = ROOT / "README.md"
 SYSTEMS = ROOT / "docs" / "systems.md"
 MIXTURES = ROOT / "docs" / "mixtures.md"
 DIALOGUE = ROOT / "docs" / "dialogue.md"
+SPEED = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = {
     "nll": "NLL",
@@ -181,25 +182,69 @@ def demo() -> str:
     return "\n".join([head, "|---" * (len(COLUMNS) + 1) + "|", *rows, floor])
 
 
-def speed() -> str:
-    """The benchmark's medians, and its ratios round by round."""
+def speed(kind: str) -> str:
+    """Rates, ratios by rounds and the share of the machine's limit, of a kind of work."""
+    found = json.loads((RESULTS / "speed.json").read_text())
+    rows = []
+    for workload, variants in found["rounds"].items():
+        if not workload.startswith(kind):
+            continue
+        flops = found["flops a token"][workload]
+        reference = [turn["tokens"] / turn["seconds"] for turn in next(iter(variants.values()))]
+        for name, turns in variants.items():
+            rates = [turn["tokens"] / turn["seconds"] for turn in turns]
+            ratios = [own / plain for own, plain in zip(rates, reference, strict=True)]
+            precision = "bf16" if "bf16" in name else "f32, tuned" if "f32" in name else "f32"
+            best = max(found["limits"][precision].values())
+            share = f"{1e-9 * flops * median(rates) / best:.0%}" if flops else "–"
+            spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            rows.append(
+                f"| {workload.removeprefix(kind + '-')} | {name} | {number(median(rates))} "
+                f"| {spread} | {share} | {max(turn['peak_mb'] for turn in turns):,.0f} MB |"
+            )
+    head = "| work | variant | tokens/s | ratio | of the limit | peak memory |"
+    return "\n".join([head, "|---" * 6 + "|", *rows])
+
+
+def speed_summary() -> str:
+    """The ratio of every workload, for the package as it is and with kernels."""
     rounds = json.loads((RESULTS / "speed.json").read_text())["rounds"]
-    units = {"training": "tokens/s", "likelihood": "sentences/s", "sampling": "tokens/s"}
+    columns = [f"{p}{k}" for p in ("f32", "bf16") for k in (", no kernels", ", kernels")]
     rows = []
     for workload, variants in rounds.items():
-        rates = {
-            name: [turn["count"] / turn["seconds"] for turn in turns]
-            for name, turns in variants.items()
-        }
-        reference = next(iter(rates.values()))
-        for name, rate in rates.items():
-            ratio = median(own / plain for own, plain in zip(rate, reference, strict=True))
-            peak = median(turn["peak_mb"] for turn in variants[name])
-            rows.append(
-                f"| {workload} | {name} | {number(median(rate))} {units[workload]} "
-                f"| {ratio:.2f} | {peak:,.0f} MB |"
-            )
-    return "\n".join(["| work | variant | median | ratio | peak memory |", "|---" * 5 + "|", *rows])
+        plain = [turn["tokens"] / turn["seconds"] for turn in next(iter(variants.values()))]
+        cells = []
+        for column in columns:
+            turns = variants.get(f"uncollapse {column}", [])
+            rates = [turn["tokens"] / turn["seconds"] for turn in turns]
+            pairs = zip(rates, plain, strict=True) if rates else ()
+            cells.append(f"{median(own / other for own, other in pairs):.1f}" if rates else "–")
+        rows.append(f"| {workload.replace('-', ', ', 1)} | {' | '.join(cells)} |")
+    return "\n".join([f"| times the plain code | {' | '.join(columns)} |", "|---" * 5 + "|", *rows])
+
+
+def speed_machine() -> str:
+    """What was measured, and what the machine can do."""
+    found = json.loads((RESULTS / "speed.json").read_text())
+    kernels = "with" if found["kernels"] else "without"
+    facts = (
+        f"`{found['command']}`, commit {found['commit']}, {found['date']}: {found['hardware']}, "
+        f"{found['threads']} threads, PyTorch {found['torch']}, {kernels} kernels compiled."
+    )
+    shapes = list(next(iter(found["limits"].values())))
+    rows = [
+        f"| {precision} | {' | '.join(f'{rate:,.0f}' for rate in rates.values())} |"
+        for precision, rates in found["limits"].items()
+    ]
+    head = f"| matrix products, GFLOP/s | {' | '.join(shapes)} |"
+    return "\n".join([facts, "", head, "|---" * (len(shapes) + 1) + "|", *rows])
+
+
+def start_up() -> str:
+    """Seconds until something happens."""
+    found = json.loads((RESULTS / "speed.json").read_text())["start-up"]
+    rows = [f"| {what} | {median(times):.2f} |" for what, times in found.items()]
+    return "\n".join(["| | seconds, median |", "|---|---|", *rows])
 
 
 def number(value: float) -> str:
@@ -224,7 +269,12 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "claims": verdict_counts,
         "answers": answers,
         "ptb": ptb,
-        "speed": speed,
+        "speed": speed_summary,
+    },
+    SPEED: {
+        "machine": speed_machine,
+        "start-up": start_up,
+        **{kind: lambda kind=kind: speed(kind) for kind in ("training", "likelihood", "sampling")},
     },
     SYSTEMS: {
         "yelp": lambda: systems("systems-yelp", *FIRST),

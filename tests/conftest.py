@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["native_support"]  # its fixtures
+
 # a busy machine is no failure of a property
 settings.register_profile("uncollapse", deadline=None)
 settings.load_profile("uncollapse")

@@ -138,6 +138,7 @@ def test_stdin_is_data(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -
         (["evaluate", "RUN", "--data", "F", "--metrics", "nlll"], "'nll'"),
         (["evaluate", "RUN", "--data", "F", "--samples", "0"], "samples"),
         (["evaluate", "RUN", "--data", "F", "--seed", "-1"], "seed"),
+        (["evaluate", "RUN", "--data", "F", "--precision", "bf61"], "did you mean 'bf16'"),
         (["evaluate", "RUN", "--data", "F", "--batch-size", "0"], "batch"),
         (["evaluate", "F", "--data", "F"], "is a file, not a run folder"),
         (["evaluate", "RUN1", "--data", "F"], "did you mean"),

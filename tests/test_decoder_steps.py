@@ -9,8 +9,8 @@ from helpers import VOCABULARY, make_batch, random_sentences
 from torch import Tensor
 
 from uncollapse.data.tokenizer import BOS, EOS, PAD
-from uncollapse.decoders import State, base, build_decoder
-from uncollapse.decoders.generation import generate
+from uncollapse.decoders import State, base, build_decoder, recurrent
+from uncollapse.decoders.generation import ProjectedWords, generate
 from uncollapse.errors import UserError
 from uncollapse.recipes import load_recipe
 
@@ -98,6 +98,28 @@ def test_memory_of_an_evaluation_knows_no_number_of_samples(
     assert sum(sizes) < 1.5 * needed  # padding beyond a chunk's longest sentence is not computed
 
 
+@pytest.mark.parametrize("rows", [1, 3, 7, 1000])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "lstm skip"])
+def test_how_many_samples_advance_together_does_not_matter(
+    kind: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, batch = make_decoder(kind), make_batch(random_sentences(7))
+    z = torch.randn(7, 10, DIM)
+    expected = decoder.log_prob_samples(z, batch)
+    monkeypatch.setattr(recurrent, "ROWS", rows)
+    most = 0
+    advance = recurrent.advance
+
+    def record(cell: object, given: Tensor, *state: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal most
+        most = max(most, len(given))
+        return advance(cell, given, *state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(recurrent, "advance", record)
+    torch.testing.assert_close(decoder.log_prob_samples(z, batch), expected, atol=1e-5, rtol=1e-5)
+    assert most <= rows
+
+
 @every_kind
 def test_a_sampled_word_costs_one_position(kind: str) -> None:
     """Whatever was written before: no layer reads more than one new position a sentence."""
@@ -160,3 +182,43 @@ def test_widths_have_the_same_names_in_every_decoder(name: str) -> None:
 def test_another_kind_keeps_the_options_that_both_have(kind: str) -> None:
     decoder = load_recipe("vae", [f"decoder.kind={kind}", "decoder.hidden_dim=64"]).decoder
     assert (decoder.kind, decoder.hidden_dim, decoder.output_dropout) == (kind, 64, 0.5)
+
+
+@every_kind
+def test_a_type_is_projected_when_it_is_first_written(kind: str) -> None:
+    decoder = make_decoder(kind)
+    read = ProjectedWords(decoder)
+    drawn = [torch.tensor(words) for words in ([2, 2, 5], [5, 7, 2], [5], [9, 9, 9])]
+    embedded: list[int] = []
+    embed = decoder.embed
+    with torch.no_grad():
+        expected = [decoder.project_words(words) for words in drawn]
+
+        def record(words: Tensor) -> Tensor:
+            embedded.extend(words.tolist())
+            return embed(words)
+
+        decoder.embed = record
+        for words, rows in zip(drawn, expected, strict=True):
+            torch.testing.assert_close(read(words), rows)
+    assert embedded == [2, 5, 7, 9]
+
+
+@torch.no_grad()
+def test_keys_and_values_are_copied_once_half_the_rows_are_gone() -> None:
+    decoder, z = make_decoder("transformer"), torch.randn(8, DIM)
+    inputs = torch.randint(4, VOCABULARY, (8, 9))
+    whole = by_stepping(decoder, z, inputs)
+    state, rows, copies = decoder.start(z, 8), torch.arange(8), 0
+    for step in range(9):
+        if step > 1:  # one leaves
+            kept = torch.arange(len(rows)) != step % len(rows)
+            before, state, rows = state.cache, state.select(kept), rows[kept]
+            copies += state.cache is not before
+        words = decoder.project_words(inputs[rows, step])
+        again = decoder.step(words, state)
+        state = decoder.step(words, state)  # the same from the same state, which stayed as it was
+        torch.testing.assert_close(again.features, state.features)
+        torch.testing.assert_close(state.features, whole[rows, step])
+    assert len(rows) == 1
+    assert copies == 2  # at 3 of 8, and at 1 of 3

@@ -14,6 +14,7 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.evaluation import likelihood
 from uncollapse.evaluation.likelihood import score_sentences
+from uncollapse.evaluation.likelihood_figures import elbo, nll, ppl_elbo
 from uncollapse.evaluation.passes import posterior_pass
 from uncollapse.model import Model
 
@@ -90,11 +91,11 @@ def test_figures_say_what_is_summed_over_and_what_is_drawn(corpus: Corpus) -> No
     assert found is not None
     assert found.kl is not None
     kl = found.kl.double().sum(1).numpy()
-    assert likelihood.nll(scores).estimator.startswith("exact, a sum over all 16 values of z;")
-    for metric in (likelihood.elbo(scores, kl, 10), likelihood.ppl_elbo(scores, kl, 10)):
+    assert nll(scores).estimator.startswith("exact, a sum over all 16 values of z;")
+    for metric in (elbo(scores, kl, 10), ppl_elbo(scores, kl, 10)):
         assert "16 values of z; KL by 10 posterior samples" in metric.estimator
         assert metric.samples == 10
-    assert likelihood.elbo(scores, kl).samples == len(corpus)
+    assert elbo(scores, kl).samples == len(corpus)
 
 
 def test_a_continuous_latent_beside_codes_is_sampled(corpus: Corpus) -> None:

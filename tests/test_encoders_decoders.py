@@ -18,7 +18,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import BOS, EOS, PAD, UNK
 from uncollapse.decoders import RecurrentDecoder, build_decoder
 from uncollapse.decoders.token_loss import token_nll
-from uncollapse.decoders.vocabulary import MOST_ROWS, VocabularyRows
+from uncollapse.decoders.vocabulary import LAID_OUT, MOST_ROWS, ScoreSums, VocabularyRows
 from uncollapse.dropout import Dropout
 from uncollapse.encoders import Encoded, RecurrentEncoder, build_encoder
 from uncollapse.encoders.recurrent import CELLS
@@ -303,9 +303,24 @@ def test_chunked_softmax_is_log_softmax(rows: int) -> None:
     torch.manual_seed(0)
     weight, features = torch.randn(VOCABULARY, 4) * 5, torch.randn(rows, 4) * 5
     targets = torch.randint(0, VOCABULARY, (rows,))
-    found = VocabularyRows(weight).log_likelihood(features, targets)
     wanted = (features @ weight.t()).log_softmax(1).gather(1, targets[:, None]).squeeze(1)
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+    for expected in (0, LAID_OUT):
+        found = VocabularyRows(weight, expected).log_likelihood(features, targets)
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 9, [5, 3, 1], [700], [300, 300], [511, 1, 1]])
+def test_words_that_wait_for_others_are_all_counted(sizes: list[int]) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(VOCABULARY, 4)
+    sums, expected = ScoreSums(VocabularyRows(weight), max(sizes)), torch.zeros(max(sizes))
+    for size in sizes:
+        features, targets = torch.randn(size, 4), torch.randint(0, VOCABULARY, (size,))
+        rows = torch.randperm(max(sizes))[:size]
+        sums.add(features, targets, rows)
+        log_probs = (features @ weight.t()).log_softmax(1)
+        expected[rows] += log_probs.gather(1, targets[:, None]).squeeze(1)
+    torch.testing.assert_close(sums.finish().float(), expected)
 
 
 # --- dropout ------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from uncollapse.data.grammar import assistant_grammar
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import RunError, UserError
-from uncollapse.evaluation import likelihood
+from uncollapse.evaluation import likelihood, likelihood_figures
 from uncollapse.evaluation.likelihood import score_sentences
 from uncollapse.evaluation.metric import Metric, ratio_over_sentences
-from uncollapse.evaluation.passes import SentenceDraws, posterior_pass
+from uncollapse.evaluation.passes import posterior_pass
+from uncollapse.evaluation.posterior_draws import SentenceDraws
 from uncollapse.evaluation.standard import STANDARD, evaluate, metric_names
 from uncollapse.model import Model
 from uncollapse.recipes import load_recipe
@@ -196,7 +197,7 @@ def test_a_non_finite_score_is_an_error() -> None:
 
 def test_perplexity_and_its_error() -> None:
     nats, tokens = np.array([3.0, 5.0, 10.0, 2.0]), np.array([2, 2, 5, 1])
-    found = likelihood.perplexity(nats, tokens, "e", "d", 7)
+    found = likelihood_figures.perplexity(nats, tokens, "e", "d", 7)
     assert found.value == pytest.approx(math.exp(2.0))
     random = np.random.default_rng(0)
     tokens = random.integers(2, 40, 3000)
@@ -207,7 +208,7 @@ def test_perplexity_and_its_error() -> None:
         rows = random.integers(0, 3000, 3000)
         resampled.append(nats[rows].sum() / tokens[rows].sum())
     assert error == pytest.approx(np.std(resampled), rel=0.15)
-    found = likelihood.perplexity(nats, tokens, "e", "d", 7)
+    found = likelihood_figures.perplexity(nats, tokens, "e", "d", 7)
     assert found.standard_error == pytest.approx(math.exp(rate) * error)  # type: ignore[operator]
 
 

@@ -18,7 +18,8 @@ from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import UserError
 from uncollapse.evaluation import information
 from uncollapse.evaluation.information import active_units, kl_per_dimension, mutual_information
-from uncollapse.evaluation.passes import posterior_pass, streams
+from uncollapse.evaluation.passes import posterior_pass
+from uncollapse.evaluation.posterior_draws import streams
 from uncollapse.evaluation.reconstruction import corpus_bleu, reconstruction_bleu
 from uncollapse.latents.priors import UniformSphere
 from uncollapse.model import Model

@@ -18,7 +18,7 @@ from uncollapse.data.records import Sentences
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.encoders.context import Condition
-from uncollapse.evaluation import likelihood
+from uncollapse.evaluation import likelihood_figures
 from uncollapse.evaluation.likelihood import score_sentences
 from uncollapse.evaluation.paper_variants import ivae
 from uncollapse.evaluation.passes import posterior_pass
@@ -284,7 +284,7 @@ def test_figures_say_what_they_are(tokenizer: Tokenizer) -> None:
     assert found["active_units"].value is not None
     assert found["bleu"].value is not None
     scores = score_sentences(model, corpus, samples=5)
-    assert likelihood.ppl(scores).value == found["ppl"].value
+    assert likelihood_figures.ppl(scores).value == found["ppl"].value
     seen = posterior_pass(model, corpus)
     assert seen is not None
     assert seen.kls == {}

@@ -184,7 +184,7 @@ def test_kernel_caches_are_bounded_unless_the_user_says_otherwise(
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     tuning.bound_kernel_caches()
     assert os.environ["LRU_CACHE_CAPACITY"] == "500"
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "32"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256"
 
 
 def test_the_monitor_speaks_once_per_change_of_state() -> None:

@@ -295,7 +295,7 @@ def dialogue_corpora() -> tuple[Corpus, Corpus, int]:
 def test_a_run_that_stops_goes_on_as_if_it_had_not(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_support, "corpora", dialogue_corpora)
+    monkeypatch.setattr(training_support, "corpora", lambda **_: dialogue_corpora())
     recipe = load_recipe(name, SMALL)
     whole, history = train(tmp_path / "whole", recipe)
     assert "kl" not in history.rows[-1]

@@ -1,18 +1,20 @@
 """A run small enough for tests, in this process or in one of its own.
 
 As a program, ``training_support.py FOLDER [--resume] [--signal-at N NAME] [--kill-in-save N]
-[--at-the-mean]`` makes the same run as :func:`train`.
+[--at-the-mean]`` makes the same run as :func:`train`; and with ``--cases FILE``, a JSON object
+of ``{name: [recipe, settings]}``, one such run after the other in ``FOLDER/name``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.errors import UncollapseError
+from uncollapse.latents.priors import StandardNormal
 from uncollapse.model import Model
 from uncollapse.objectives.objective import Objective
 from uncollapse.recipes import load_recipe
@@ -50,6 +53,7 @@ SETTINGS = [
     "training.learning_rate=0.15",
 ]
 RULE = "{patience: 1, factor: 0.5, max_decays: 9, start_epoch: 0}"
+LEFT_OVER = 99  # exit code
 SENTENCES, BATCHES = 100, 7  # 7 batches of 16, the last one of 4
 
 
@@ -59,18 +63,22 @@ def small_recipe(*overrides: str, name: str = "vae") -> Recipe:
     return load_recipe(name, [*known, f"training.plateau={RULE}", *overrides])
 
 
-def corpora() -> tuple[Corpus, Corpus, int]:
-    """Training and validation sentences of random words, and the vocabulary size."""
+def corpora(*, labelled: bool = False) -> tuple[Corpus, Corpus, int]:
+    """Training and validation sentences of random words, and the vocabulary size.
+
+    Labels ``topic`` of three classes are missing from every other sentence.
+    """
     draw = random.Random(0)
     words = [f"w{number}" for number in range(20)]
     texts = [" ".join(draw.choices(words, k=draw.randint(1, 9))) for _ in range(SENTENCES + 30)]
     tokenizer = Tokenizer.train(texts, "whitespace", None)
-    train, validation = texts[:SENTENCES], texts[SENTENCES:]
-    return (
-        Corpus.from_texts(train, tokenizer),
-        Corpus.from_texts(validation, tokenizer),
-        len(tokenizer),
-    )
+    parts = []
+    for chosen in (texts[:SENTENCES], texts[SENTENCES:]):
+        topics = ["abc"[number // 2 % 3] if number % 2 else None for number in range(len(chosen))]
+        labels, classes = {"topic": topics}, {"topic": ["a", "b", "c"]}
+        told = {"labels": labels, "classes": classes} if labelled else {}
+        parts.append(Corpus.from_texts(chosen, tokenizer, **told))
+    return *parts, len(tokenizer)
 
 
 def new_model(recipe: Recipe, vocabulary: int) -> Model:
@@ -81,14 +89,27 @@ def new_model(recipe: Recipe, vocabulary: int) -> Model:
 
 
 def train(
-    folder: Path, recipe: Recipe | None = None, *, resume: bool = False, callbacks: Any = ()
+    folder: Path,
+    recipe: Recipe | None = None,
+    *,
+    resume: bool = False,
+    callbacks: Any = (),
+    alone: bool = False,
 ) -> tuple[Model, History]:
     """One run of the small recipe."""
     recipe = recipe or small_recipe()
-    training, validation, vocabulary = corpora()
+    labelled = bool(recipe.objective.supervision)
+    training, validation, vocabulary = corpora(labelled=labelled)
     model = new_model(recipe, vocabulary)
     return model, fitted(
-        model, recipe, training, validation, folder, resume=resume, callbacks=callbacks
+        model,
+        recipe,
+        training,
+        validation,
+        folder,
+        resume=resume,
+        callbacks=callbacks,
+        alone=alone,
     )
 
 
@@ -101,6 +122,7 @@ def fitted(
     *,
     resume: bool = False,
     callbacks: Any = (),
+    alone: bool = False,
 ) -> History:
     """Train a model in place, as all these tests do."""
     return fit(
@@ -115,12 +137,14 @@ def fitted(
         resume=resume,
         show_progress=False,
         callbacks=callbacks,
+        alone=alone,
     )
 
 
 def at_the_mean(patch: pytest.MonkeyPatch) -> None:
     """Take the mean of every Gaussian for a draw: of several processes, each draws its own."""
     patch.setattr(DiagonalGaussian, "rsample", lambda posterior: posterior.mean)
+    patch.setattr(StandardNormal, "sample", lambda prior, n, *_: torch.zeros(n, prior.dim))
 
 
 class SignalAt(Callback):
@@ -168,6 +192,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--recipe", default="vae")
     parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--cases", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--signal-at", nargs=2)
     parser.add_argument("--kill-in-save", type=int)
@@ -183,18 +208,30 @@ def main() -> None:
         at_the_mean(pytest.MonkeyPatch())
     if chosen.kill_in_save:
         _kill_in_save(chosen.kill_in_save)
-    try:
-        model, _ = train(
-            chosen.folder,
-            small_recipe(*chosen.set, name=chosen.recipe),
-            resume=chosen.resume,
-            callbacks=callbacks,
-        )
-    except UncollapseError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    if os.environ.get("RANK", "0") == "0":
-        torch.save(model.state_dict(), chosen.folder / "final.pt")
+    runs = {chosen.folder: (chosen.recipe, chosen.set)}
+    if chosen.cases:
+        cases = json.loads(chosen.cases.read_text())
+        runs = {chosen.folder / name: case for name, case in cases.items()}
+    for folder, (name, settings) in runs.items():
+        recipe = small_recipe(*settings, name=name)
+        try:
+            model, _ = train(folder, recipe, resume=chosen.resume, callbacks=callbacks)
+        except UncollapseError as error:
+            print(error, file=sys.stderr)
+            leave(error.exit_code)
+        if os.environ.get("RANK", "0") == "0":
+            torch.save(model.state_dict(), folder / "final.pt")
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the program; a thread of a process group that is left over might abort it."""
+    tasks = Path("/proc/self/task")
+    names = [path.read_text().strip() for path in tasks.glob("*/comm")]
+    if any("gloo" in name for name in names):
+        print(f"threads are left over: {names}", file=sys.stderr)
+        code = LEFT_OVER
+    sys.exit(code)
 
 
 def _kill_in_save(number: int) -> None:

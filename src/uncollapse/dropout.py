@@ -29,9 +29,14 @@ class Dropout(nn.Module):
         super().__init__()
         self.rate = rate
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is dropped."""
+        return not self.training or self.rate == 0
+
     def forward(self, values: Tensor) -> Tensor:
         """Drop elements of ``values``, of any shape."""
-        if not self.training or self.rate == 0:
+        if self.is_idle:
             return values
         if values.device.type != "cpu":
             return F.dropout(values, self.rate, training=True)

@@ -17,6 +17,7 @@ from uncollapse.data.places import Places
 from uncollapse.data.records import Records, Sentence, Sentences
 from uncollapse.data.sources import Rows
 from uncollapse.data.tokenizer import Tokenizer
+from uncollapse.data.vocabularies import learned_once
 from uncollapse.errors import UserError
 
 Data = str | Path | Sequence[Sentence]
@@ -73,14 +74,16 @@ def texts_of(data: Data, config: DataConfig) -> Iterable[str]:
 
 
 def learn_tokenizer(data: Data, config: DataConfig) -> Tokenizer:
-    """Learn a tokeniser from training sentences, as a recipe asks."""
-    return Tokenizer.train(
-        texts_of(data, config),
-        config.tokenizer,
-        config.vocabulary_size,
-        config.min_count,
-        config.unk_token,
-    )
+    """Learn a tokeniser from training sentences, as a recipe asks; of large sources once."""
+    kind, size = config.tokenizer, config.vocabulary_size
+    count, unknown = config.min_count, config.unk_token
+
+    def learn() -> Tokenizer:
+        return Tokenizer.train(texts_of(data, config), kind, size, count, unknown)
+
+    rows = rows_of(data, config.text_column)
+    settings = (config.text_column, kind, size, count, unknown)
+    return learned_once(rows, settings, learn) if isinstance(rows, Rows) else learn()
 
 
 def corpus_of(
@@ -188,9 +191,7 @@ def contexts_of(
     tokens, lengths = cut(*tokenizer.encode_flat(chunk.texts), config.max_length)
     kept = (lengths > 0) | np.array(chunk.responses)
     offsets = np.concatenate([[0], np.cumsum(lengths[kept])])
-    places = Places()
-    places.add(chunk, kept)
-    turns = places.turns()
+    turns = Places().add(chunk, kept)
     assert turns is not None  # they are dialogues
     contexts = Contexts.of(tokens, offsets, turns, config.context_turns)
     return contexts.batch(np.arange(len(records)))

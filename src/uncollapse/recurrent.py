@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from uncollapse.native import kernels_for
-from uncollapse.precision import widened
+from uncollapse.precision import as_autocast, widened
 
 Cell = nn.LSTM | nn.GRU | nn.RNN
 
@@ -35,21 +35,77 @@ def run(cell: Cell, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) 
         Hidden and cell state before the first step, ``(B, H)``; zeros by default. A GRU and an
         RNN have no cell state and ignore it.
     """
-    hidden, memory = (None, None) if state is None else state
-    if _own_loop(cell, inputs):
-        zeros = inputs.new_zeros(len(inputs), cell.hidden_size) if state is None else None
-        before = hidden if zeros is None else zeros
-        cell_before = memory if zeros is None else zeros
-        assert before is not None
-        assert cell_before is not None
-        return _run_loop(cell, inputs, before, cell_before)
+    if has_loop(cell) and inputs.shape[1] > 0:
+        weight, _, bias, _ = cell.all_weights[0]
+        rows, steps, width = inputs.shape
+        # two-dimensional: PyTorch would multiply step by step where weights need no gradient
+        flat = inputs.transpose(0, 1).reshape(steps * rows, width)
+        given = F.linear(flat, weight, bias).view(steps, rows, len(bias))  # (T, B, G)
+        return run_given(cell, given, state)
     # cuDNN keeps what a gradient needs in training mode alone, and a frozen network passes
     # gradients on; nothing else depends on it
     cell.train(torch.is_grad_enabled())
     first = None
-    if hidden is not None and memory is not None:
-        first = (hidden[None], memory[None]) if isinstance(cell, nn.LSTM) else hidden[None]
+    if state is not None:
+        hidden, memory = state[0][None], state[1][None]
+        first = (hidden, memory) if isinstance(cell, nn.LSTM) else hidden
     return cell(inputs, first)[0]
+
+
+def run_words(
+    cell: Cell,
+    rows: Tensor,
+    words: Tensor,
+    state: tuple[Tensor, Tensor] | None = None,
+    beside: Tensor | None = None,
+) -> Tensor:
+    """The same over words, each type of which is projected once; only where there `has_loop`.
+
+    Parameters
+    ----------
+    rows, words : Tensor
+        ``(n, E)`` and ``(B, T)``: ``rows[words]`` are the inputs.
+    state : tuple of Tensor, optional
+        See `run`.
+    beside : Tensor, optional
+        ``(B, D)``: what stands beside all words of a sentence.
+    """
+    weight, _, bias, _ = cell.all_weights[0]
+    width = rows.shape[1]
+    # f32, as the gradients of many words are added up
+    projected = widened(F.linear(rows, weight[:, :width], bias))  # (n, G)
+    given = F.embedding(words.t(), projected)  # (T, B, G)
+    if beside is not None:
+        given = given + F.linear(beside, weight[:, width:])
+    return run_given(cell, given, state)
+
+
+def has_loop(cell: Cell) -> bool:
+    """Whether there is a loop here that is faster than PyTorch's."""
+    weights = cell.all_weights[0]
+    if weights[0].device.type != "cpu":
+        return False
+    if isinstance(cell, nn.LSTM):
+        return kernels_for(*weights) is not None
+    return isinstance(cell, nn.GRU)
+
+
+def run_given(cell: Cell, given: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The same from the inputs' share of the gates, with its bias, ``(T, B, G)``."""
+    _, weight, _, bias = cell.all_weights[0]
+    # autocast does not see into the loops
+    weight, bias = as_autocast(weight), widened(bias)
+    if state is None:
+        zeros = bias.new_zeros(given.shape[1], cell.hidden_size)
+        state = zeros, zeros
+    hidden, memory = widened(state[0]), widened(state[1])
+    if isinstance(cell, nn.LSTM):
+        states = _LSTMLoop.apply(given, weight, bias, hidden, memory)
+    else:
+        loop = _FusedGRULoop if kernels_for(weight, bias) else _GRULoop
+        states = loop.apply(given, weight, bias, hidden)
+    assert isinstance(states, Tensor)
+    return states.transpose(0, 1)  # (B, T, H)
 
 
 def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,14 +123,20 @@ def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[
         ``(N, H)`` each.
     """
     _, weight, _, bias = cell.all_weights[0]
-    recurrent = F.linear(hidden, weight, bias)  # (N, G)
-    fused = None if torch.is_grad_enabled() else kernels_for(given, recurrent, memory)
-    if isinstance(cell, nn.LSTM):
+    if not torch.is_grad_enabled() and not isinstance(cell, nn.RNN):
+        product = F.linear(hidden, weight)  # (N, G)
+        fused = kernels_for(product, memory)
         if fused is not None and given.dtype == torch.float32:
             before, memory = memory, torch.empty_like(memory)
-            hidden = torch.empty_like(memory, dtype=recurrent.dtype)
-            fused.lstm_forward(given, recurrent, before, memory, hidden)
+            hidden = torch.empty_like(memory, dtype=product.dtype)
+            if isinstance(cell, nn.LSTM):
+                fused.lstm_forward(given.add_(bias), product, before, memory, hidden)
+            else:
+                inner = torch.empty_like(memory)
+                fused.gru_forward(given, product, bias, before, memory, hidden, inner)
             return hidden, memory
+    recurrent = F.linear(hidden, weight, bias)
+    if isinstance(cell, nn.LSTM):
         take, forget, value, give = (given + recurrent).chunk(4, -1)
         memory = forget.sigmoid() * memory + take.sigmoid() * value.tanh()
         return give.sigmoid() * memory.tanh(), memory
@@ -90,29 +152,6 @@ def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[
     return memory, memory
 
 
-def _own_loop(cell: Cell, inputs: Tensor) -> bool:
-    """Whether a loop of ours is faster than PyTorch's."""
-    if inputs.device.type != "cpu" or inputs.shape[1] == 0:
-        return False
-    if isinstance(cell, nn.LSTM):
-        return kernels_for(inputs, *cell.parameters()) is not None
-    return isinstance(cell, nn.GRU)
-
-
-def _run_loop(cell: Cell, inputs: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:
-    input_weight, weight, input_bias, bias = cell.all_weights[0]
-    given = F.linear(inputs.transpose(0, 1), input_weight, input_bias)  # (T, B, G)
-    # autocast does not see into the loops
-    weight, bias = weight.to(given.dtype), widened(bias)
-    if isinstance(cell, nn.LSTM):
-        states = _LSTMLoop.apply(given, weight, bias, widened(hidden), widened(memory))
-    else:
-        loop = _FusedGRULoop if kernels_for(given, bias) else _GRULoop
-        states = loop.apply(given, weight, bias, widened(hidden))
-    assert isinstance(states, Tensor)
-    return states.transpose(0, 1)  # (B, T, H)
-
-
 def _weight_gradient(of_gates: Tensor, hidden: Tensor) -> Tensor:
     """Of the recurrent weights ``(G, H)``: one product for all steps ``(T, B, ·)``."""
     return torch.mm(of_gates.flatten(0, 1).t(), hidden.flatten(0, 1))
@@ -125,14 +164,14 @@ class _LSTMLoop(torch.autograd.Function):
     def forward(
         ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, hidden: Tensor, memory: Tensor
     ) -> Tensor:
-        fused = kernels_for(given, bias)
+        fused = kernels_for(weight, bias)
         assert fused is not None
         steps, rows, _ = given.shape
-        gates = torch.add(given, bias) if given.dtype == bias.dtype else given.float().add_(bias)
+        gates = torch.add(given, bias)  # f32; a copy, too
         cells = memory.new_empty(steps + 1, *memory.shape)
-        states = given.new_empty(steps + 1, *hidden.shape)
+        states = weight.new_empty(steps + 1, *hidden.shape)
         cells[0], states[0] = memory, hidden
-        recurrent = given.new_empty(rows, len(weight))  # (B, 4H)
+        recurrent = weight.new_empty(rows, len(weight))  # (B, 4H)
         across, cell, state = weight.t(), cells.unbind(), states.unbind()
         for step, own in enumerate(gates.unbind()):
             torch.mm(state[step], across, out=recurrent)
@@ -171,16 +210,16 @@ class _FusedGRULoop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
-        fused = kernels_for(given, bias)
+        fused = kernels_for(weight, bias)
         assert fused is not None
         steps, rows, width = given.shape
         gates = given.to(bias.dtype, copy=True)
         bias = bias.contiguous()
         wide = hidden.new_empty(steps + 1, *hidden.shape)
-        states = given.new_empty(steps + 1, *hidden.shape)
+        states = weight.new_empty(steps + 1, *hidden.shape)
         wide[0], states[0] = hidden, hidden
         inner = hidden.new_empty(steps, *hidden.shape)
-        recurrent = given.new_empty(rows, width)  # (B, 3H)
+        recurrent = weight.new_empty(rows, width)  # (B, 3H)
         across, exact, state, kept = weight.t(), wide.unbind(), states.unbind(), inner.unbind()
         for step, own in enumerate(gates.unbind()):
             torch.mm(state[step], across, out=recurrent)
@@ -235,7 +274,7 @@ class _GRULoop(torch.autograd.Function):
         gates = given.to(bias.dtype, copy=True)
         wide = hidden.new_empty(steps + 1, rows, size)
         inner = hidden.new_empty(steps, rows, size)
-        states = wide if given.dtype == wide.dtype else given.new_empty(wide.shape)
+        states = wide if weight.dtype == wide.dtype else weight.new_empty(wide.shape)
         wide[0], states[0] = hidden, hidden
         across = weight.t()
         for step, own in enumerate(gates.unbind()):

@@ -10,6 +10,7 @@ import sys
 # in the order of --help
 from uncollapse.cli import (  # noqa: F401
     data,
+    machine,
     measuring,
     rating,
     reproducing,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from uncollapse.data.contexts import ContextBatch, padded
 from uncollapse.data.corpus import Corpus
+from uncollapse.data.permutation import Permutation, random_order
 from uncollapse.errors import UserError
+
+BLOCK = 1 << 22  # rows that `sequential_batches` sorts together, for some 100 MB
 
 
 @dataclass
@@ -137,7 +141,7 @@ class BucketedBatches:
         self.world = world
         full, rest = divmod(len(corpus), batch_size)
         self._batches = full + (rest >= world if full else 1)
-        self._shuffled: tuple[int, np.ndarray] | None = None
+        self._shuffled: tuple[int, np.ndarray | Permutation] | None = None
 
     def __len__(self) -> int:
         """Batches of an epoch, the same on every rank."""
@@ -146,7 +150,8 @@ class BucketedBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from number `start` on; the ones before it cost nothing.
 
-        Memory: 4 bytes a sentence of the corpus (8 more while shuffling).
+        Memory: 4 bytes a sentence of the corpus, and nothing that grows with a corpus of more
+        than ``KEPT_ROWS``, see `random_order`.
         """
         for first in range(start - start % self.pool, len(self), self.pool):
             for rows in self._batches_of_pool(epoch, first)[max(start - first, 0) :]:
@@ -169,13 +174,12 @@ class BucketedBatches:
         seeds = np.random.SeedSequence((self.seed, epoch), spawn_key=key)
         return self.batch(epoch, int(np.random.default_rng(seeds).integers(len(self))))
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _order(self, epoch: int) -> np.ndarray | Permutation:
         """All rows, shuffled; kept for as long as the epoch is asked for."""
         if self._shuffled is None or self._shuffled[0] != epoch:
             self._shuffled = None  # two orders must not be in memory at a time
             seeds = np.random.SeedSequence((self.seed, epoch))
-            order = np.random.default_rng(seeds).permutation(len(self.corpus)).astype(np.int32)
-            self._shuffled = epoch, order
+            self._shuffled = epoch, random_order(len(self.corpus), seeds)
         return self._shuffled[1]
 
     def _batches_of_pool(self, epoch: int, first: int) -> list[np.ndarray]:
@@ -206,7 +210,8 @@ def sequential_batches(
 ) -> Iterator[Batch]:
     """Every sentence once, longest first, for evaluation; ``Batch.index`` tells the row.
 
-    The longest come first, so that a batch that does not fit in memory fails at once.
+    The longest come first, so that a batch that does not fit in memory fails at once. Of more
+    than ``BLOCK`` sentences so many at a time are sorted, those with the longest of all first.
 
     Parameters
     ----------
@@ -227,19 +232,31 @@ def sequential_batches(
     _check(corpus, batch_size, rank, world)
     if max_tokens is not None and max_tokens < 1:
         raise UserError(f"max_tokens must be at least 1, not {max_tokens}")
-    lengths = corpus.lengths
-    order = np.argsort(-lengths, kind="stable")
-    first = 0
-    while first < len(order):
-        size = batch_size
-        if max_tokens is not None:
-            longest = int(lengths[order[first]]) + 2
-            size = min(size, world * max(1, max_tokens // longest))
-        if len(order) - first - size < world:  # too few left for every rank to get one
-            size = len(order) - first
-        rows = order[first : first + size]
-        first += size
-        yield _assemble(corpus, rows[rank::world], total=len(rows))
+    for rows, lengths in _sorted_blocks(corpus):
+        first = 0
+        while first < len(rows):
+            size = batch_size
+            if max_tokens is not None:
+                size = min(size, world * max(1, max_tokens // (int(lengths[first]) + 2)))
+            if len(rows) - first - size < world:  # too few left for every rank to get one
+                size = len(rows) - first
+            chosen = rows[first : first + size]
+            first += size
+            yield _assemble(corpus, chosen[rank::world], total=len(chosen))
+
+
+def _sorted_blocks(corpus: Corpus) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of one part of the corpus after the other, longest first, and their lengths."""
+    count = -(-len(corpus) // BLOCK)
+    bounds = [len(corpus) * number // count for number in range(count + 1)]
+    blocks = list(pairwise(bounds))
+    if count > 1:
+        longest = [int(np.diff(corpus.offsets[a : b + 1]).max()) for a, b in blocks]
+        blocks.insert(0, blocks.pop(int(np.argmax(longest))))
+    for begin, end in blocks:
+        lengths = np.diff(corpus.offsets[begin : end + 1])
+        order = np.argsort(-lengths, kind="stable")
+        yield begin + order, lengths[order]
 
 
 def _check(corpus: Corpus, batch_size: int, rank: int, world: int) -> None:

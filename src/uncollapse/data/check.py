@@ -189,11 +189,11 @@ def check(
     report.length = _quantiles(histogram)
     report.dialogues = dialogues.report(context_turns) if rows.dialogues else None
     report.labels = dict(sorted(labels.items()))
-    distinct, repeats = np.unique(np.concatenate(hashes), return_counts=True)
-    report.duplicates = int((repeats - 1).sum())
+    own = _sorted(hashes)
+    report.duplicates = int(np.count_nonzero(own[1:] == own[:-1]))
     for other in against:
-        there = _distinct_hashes(Rows(other, text_column))
-        report.shared[str(other)] = int(repeats[np.isin(distinct, there)].sum())
+        there = _sorted([_hashes(texts) for texts in _texts(Rows(other, text_column))])
+        report.shared[str(other)] = _count_shared(own, there)
     return report
 
 
@@ -210,10 +210,26 @@ def _hashes(texts: list[str]) -> np.ndarray:
     return np.fromiter((hash(text.strip()) for text in texts), np.int64, count=len(texts))
 
 
-def _distinct_hashes(rows: Rows) -> np.ndarray:
-    return np.unique(
-        np.concatenate([_hashes([row.text for row in found]) for _, found in _chunks(rows)])
-    )
+def _texts(rows: Rows) -> Iterator[list[str]]:
+    return ([row.text for row in found] for _, found in _chunks(rows))
+
+
+def _sorted(hashes: list[np.ndarray]) -> np.ndarray:
+    """All of them in one array; the list is emptied, as there may be many."""
+    joined = np.concatenate(hashes)
+    hashes.clear()
+    joined.sort()
+    return joined
+
+
+def _count_shared(own: np.ndarray, there: np.ndarray) -> int:
+    """How many of the first are among the second, which are sorted."""
+    shared = 0
+    for first in range(0, len(own), _CHUNK):
+        some = own[first : first + _CHUNK]
+        places = np.searchsorted(there, some).clip(max=len(there) - 1)
+        shared += int(np.count_nonzero(there[places] == some))
+    return shared
 
 
 def _note(lines: np.ndarray, noted: list[int]) -> int:

@@ -8,17 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from uncollapse.data.cache import encoded_once
+from uncollapse.data.cache import encoded_once, without_once
 from uncollapse.data.contexts import Contexts
 from uncollapse.data.encoding import CHUNK, CorpusReport, Encoded, Encoder, LabelColumn
+from uncollapse.data.permutation import random_order
 from uncollapse.data.places import Turns
 from uncollapse.data.records import IN_MEMORY, Records
+from uncollapse.data.rest import (
+    chosen_tokens,
+    count_unknown,
+    held_out_rows,
+    longest_of,
+    rest_in_memory,
+)
 from uncollapse.data.rows import Chunk, label_name
 from uncollapse.data.sources import Rows
-from uncollapse.data.tokenizer import UNK, Tokenizer
+from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.errors import UserError
 
 __all__ = ["Corpus", "CorpusReport", "LabelColumn"]
+
+COPIED_BYTES = 1 << 25  # of tokens; of a larger corpus, what is not held out is kept on disk
 
 
 class Corpus:
@@ -39,6 +49,9 @@ class Corpus:
         What was said before each sentence; None: lone sentences.
     dialogue : (N,) int32 or None
         Which dialogue each sentence is from; None: they are from none.
+    entry : Path or None
+        Folder of the cache that tokens, offsets and labels are mapped from; None: they are in
+        memory, or a part of what is there.
     """
 
     def __init__(
@@ -49,6 +62,7 @@ class Corpus:
         report: CorpusReport,
         contexts: Contexts | None = None,
         dialogue: np.ndarray | None = None,
+        entry: Path | None = None,
     ) -> None:
         self.tokens = tokens
         self.offsets = offsets
@@ -56,6 +70,7 @@ class Corpus:
         self.report = report
         self.contexts = contexts
         self.dialogue = dialogue
+        self.entry = entry
 
     @classmethod
     def build(
@@ -158,21 +173,17 @@ class Corpus:
 
     @classmethod
     def _encode(cls, rows: Iterable[Chunk], encoder: Encoder, context_turns: int) -> Corpus:
-        chunks = list(encoder.encode(rows))
+        pieces = list(encoder.encode(rows))
         encoder.require_sentences()
-        tokens = np.concatenate([tokens for tokens, _ in chunks])
-        offsets = np.zeros(encoder.report.sentences + 1, np.int64)
-        np.cumsum(np.concatenate([lengths for _, lengths in chunks]), out=offsets[1:])
-        columns = encoder.columns()
-        encoded = Encoded(tokens, offsets, columns, encoder.turns(), encoder.report)
-        return cls._of(encoded, context_turns)
+        return cls._of(Encoded.joined(pieces, encoder), context_turns)
 
     @classmethod
     def _of(cls, encoded: Encoded, context_turns: int) -> Corpus:
         """The utterances that respond, with the turns before them if these are wanted."""
         if context_turns < 0:
             raise UserError(f"context_turns must not be negative, but is {context_turns}")
-        corpus = cls(encoded.tokens, encoded.offsets, encoded.columns, encoded.report)
+        parts = encoded.tokens, encoded.offsets, encoded.columns, encoded.report
+        corpus = cls(*parts, entry=encoded.entry)
         turns = encoded.turns
         if turns is None:  # lone sentences: each has an empty context
             if context_turns:
@@ -183,7 +194,7 @@ class Corpus:
         if len(responses) < len(corpus):
             corpus = corpus.select(responses)
         corpus.dialogue = turns.dialogue[responses]
-        dialogues = len(np.unique(corpus.dialogue))
+        dialogues = 1 + int(np.count_nonzero(np.diff(corpus.dialogue)))
         corpus.report = replace(corpus.report, dialogues=dialogues)
         if context_turns:
             before = turns.turn[responses]
@@ -204,6 +215,11 @@ class Corpus:
     def lengths(self) -> np.ndarray:
         """(N,) int64: words of each sentence, without ``<s>`` and ``</s>``."""
         return np.diff(self.offsets)
+
+    @property
+    def longest(self) -> int:
+        """Words of the longest sentence."""
+        return longest_of(self.offsets)
 
     @property
     def label_ids(self) -> np.ndarray | None:
@@ -234,15 +250,20 @@ class Corpus:
 
         The report counts the selection; what was dropped or cut stays that of the whole.
         """
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        # where each kept token stands in the whole: its row's start, plus its place in the row
-        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return self._with(self.tokens[places], offsets, rows)
+        tokens, offsets = chosen_tokens(self.tokens, self.offsets, rows)
+        return self._with(tokens, offsets, rows)
+
+    def sample(self, most: int) -> Corpus:
+        """At most so many sentences, drawn at random but always the same, in their order."""
+        if len(self) <= most:
+            return self
+        order = random_order(len(self), np.random.SeedSequence(0))
+        return self.select(np.sort(order[:most]).astype(np.int64))
 
     def hold_out(self, share: float, most: int) -> tuple[Corpus, Corpus]:
         """Split at random into the larger rest and a held-out part; always the same split.
+
+        The rest is copied: into memory, or of a large corpus from the cache, into the cache.
 
         Dialogues are held out whole, so that no context of the rest has a held-out sentence. A
         row with a context of its own counts as one: where such rows were cut from longer
@@ -260,20 +281,24 @@ class Corpus:
         UserError
             For fewer than two sentences, or dialogues.
         """
-        groups = np.arange(len(self))
-        if self.dialogue is not None:
-            groups = np.unique(self.dialogue, return_inverse=True)[1]
-        sizes = np.bincount(groups)
-        if len(sizes) < 2:
-            what = "sentence" if self.dialogue is None else "dialogue"
-            raise UserError(f"one {what} cannot be split into training and validation")
-        size = min(most, max(1, round(share * len(self))))
-        order = np.random.default_rng(0).permutation(len(sizes))
-        fitting = np.searchsorted(np.cumsum(sizes[order]), size, side="right")
-        chosen = np.zeros(len(sizes), bool)
-        chosen[order[: min(max(fitting, 1), len(sizes) - 1)]] = True
-        held_out = chosen[groups]
-        return self.select(np.flatnonzero(~held_out)), self.select(np.flatnonzero(held_out))
+        rows = held_out_rows(len(self), self.dialogue, share, most)
+        held_out = self.select(rows)
+        return self._without(rows, held_out.report), held_out
+
+    def _without(self, rows: np.ndarray, report: CorpusReport) -> Corpus:
+        """All but some rows, ascending, of which a report is given."""
+        kept = self.report.without(report)
+        whole = Encoded(self.tokens, self.offsets, self.columns, None, self.report, self.entry)
+        lone = self.contexts is None and self.dialogue is None
+        if lone and self.entry is not None and self.tokens.nbytes > COPIED_BYTES:
+            return self._of(without_once(whole, rows, kept), 0)
+        parts = rest_in_memory(whole, rows)
+        result = Corpus(parts.tokens, parts.offsets, parts.columns, kept)
+        if not lone:
+            others = np.delete(np.arange(len(self)), rows)
+            result.contexts = None if self.contexts is None else self.contexts[others]
+            result.dialogue = None if self.dialogue is None else self.dialogue[others]
+        return result
 
     def head(self, n: int) -> Corpus:
         """The first n sentences (all, if there are fewer), without a copy.
@@ -290,7 +315,7 @@ class Corpus:
             self.report,
             sentences=len(offsets) - 1,
             tokens=len(tokens),
-            unknown=int(np.count_nonzero(tokens == UNK)),
+            unknown=count_unknown(tokens),
             dialogues=0 if dialogue is None else len(np.unique(dialogue)),
             context_turns=0 if contexts is None else int(contexts.turns.sum()),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uncollapse.data.places import Places
+from uncollapse.data.places import Places, Turns
 from uncollapse.data.rows import Chunk, Row
 
 
@@ -64,15 +64,17 @@ class DialogueCounts:
 
     def __init__(self) -> None:
         self._places = Places()
+        self._turns: list[Turns] = []
 
     def add(self, rows: Sequence[Row], kept: np.ndarray) -> None:
         """Take in the next rows; `kept` (rows,) bool is False for those without a word."""
-        self._places.add(Chunk(*zip(*rows, strict=True)), kept)
+        turns = self._places.add(Chunk(*zip(*rows, strict=True)), kept)
+        assert turns is not None  # they are rows of dialogues
+        self._turns.append(turns)
 
     def report(self, context_turns: int | None) -> DialogueReport:
         """Sum up, with the contexts that a window of so many turns would cut."""
-        turns = self._places.turns()
-        assert turns is not None  # there was a row
+        turns = Turns.joined(self._turns)
         sizes = np.bincount(turns.dialogue)
         before = turns.turn[turns.response > 0]
         longer = None if context_turns is None else int(np.count_nonzero(before > context_turns))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +50,12 @@ class CorpusReport:
     longest_context: int = 0
     cut_contexts: int = 0
 
+    def without(self, part: CorpusReport) -> CorpusReport:
+        """That of the rest; what was dropped or cut stays that of the whole."""
+        names = ("sentences", "tokens", "unknown", "dialogues", "context_turns")
+        rest = {name: getattr(self, name) - getattr(part, name) for name in names}
+        return replace(self, **rest)
+
     def summary(self) -> str:
         """One line for a person; leaves out what did not happen."""
         share = 100 * self.unknown / max(self.tokens, 1)
@@ -92,6 +99,26 @@ class LabelColumn:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Some rows as token ids, those without a word left out.
+
+    Attributes
+    ----------
+    tokens : (sum of lengths,) uint16 or uint32
+    lengths : (rows,) int64
+    labels : dict of str to (rows,) int32
+        By column, the classes in the order in which they came, see `Encoder.classes`.
+    turns : Turns or None
+        None: lone sentences.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    labels: dict[str, np.ndarray]
+    turns: Turns | None
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Utterances as token ids, and all that is known of them.
 
@@ -101,6 +128,8 @@ class Encoded:
         Those of a `Corpus` of all utterances.
     turns : Turns or None
         Where they stand in their dialogues; None: they are lone sentences.
+    entry : Path or None
+        The folder that the arrays are mapped from; None: they are in memory.
     """
 
     tokens: np.ndarray
@@ -108,6 +137,21 @@ class Encoded:
     columns: dict[str, LabelColumn]
     turns: Turns | None
     report: CorpusReport
+    entry: Path | None = None
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Piece], encoder: Encoder) -> Encoded:
+        """In memory: all pieces that an encoder has yielded, of which there must be one."""
+        offsets = np.zeros(encoder.report.sentences + 1, np.int64)
+        np.cumsum(np.concatenate([piece.lengths for piece in pieces]), out=offsets[1:])
+        columns = {
+            column: LabelColumn(places[np.concatenate([p.labels[column] for p in pieces])], names)
+            for column, (names, places) in encoder.classes().items()
+        }
+        tokens = np.concatenate([piece.tokens for piece in pieces])
+        parts = [piece.turns for piece in pieces if piece.turns is not None]
+        turns = Turns.joined(parts) if parts else None
+        return cls(tokens, offsets, columns, turns, encoder.report)
 
 
 class _Numbers(dict[str | None, int]):
@@ -127,17 +171,16 @@ class _Numbers(dict[str | None, int]):
         self[name] = len(self) - 1  # None is in there too
         return self[name]
 
-    def column(self, ids: np.ndarray) -> LabelColumn:
-        """The column of these numbers, renumbered in the order of the names if they are new."""
+    def classes(self) -> tuple[list[str], np.ndarray]:
+        """Names in their order, and for each number so far, and -1, the place of its name."""
         if self.names is not None:
-            return LabelColumn(ids, self.names)
+            return self.names, np.array([*range(len(self.names)), -1], np.int32)
         by_number = [name for name in self if name is not None]
         numeric = all(name.isdecimal() for name in by_number)
         names = sorted(by_number, key=lambda name: (int(name) if numeric else 0, name))
         place = {name: i for i, name in enumerate(names)}
         # Numbers were given as the names came; -1 picks the last entry, which stays -1.
-        renumber = np.array([*(place[name] for name in by_number), -1], np.int32)
-        return LabelColumn(renumber[ids], names)
+        return names, np.array([*(place[name] for name in by_number), -1], np.int32)
 
 
 def cut(
@@ -152,7 +195,7 @@ def cut(
 
 
 class Encoder:
-    """Rows to arrays of ids, a chunk at a time; keeps the report and the labels.
+    """Rows to arrays of ids, a chunk at a time; keeps the report and the names of classes.
 
     Parameters
     ----------
@@ -179,27 +222,27 @@ class Encoder:
         self._max_length = max_length
         self._dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
         self._numbers = {name: _Numbers(name, known) for name, known in label_columns.items()}
-        self._label_chunks: dict[str, list[np.ndarray]] = {name: [] for name in label_columns}
         self._places = Places()
 
-    def encode(self, chunks: Iterable[Chunk]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (tokens, lengths) of every chunk of rows; sentences without a word are gone."""
+    def encode(self, chunks: Iterable[Chunk]) -> Iterator[Piece]:
+        """Yield every chunk of rows as a piece; sentences without a word are gone."""
         for chunk in chunks:
             tokens, lengths = self._tokenizer.encode_flat(chunk.texts)
             if self._max_length is not None:
                 self.report.cut += int(np.count_nonzero(lengths > self._max_length))
                 tokens, lengths = cut(tokens, lengths, self._max_length)
             kept = lengths > 0
-            self._number(chunk, kept)
-            self._places.add(chunk, kept)
+            labels = self._number(chunk, kept)
+            turns = self._places.add(chunk, kept)
             self.report.empty += len(kept) - int(np.count_nonzero(kept))
             self.report.sentences += int(np.count_nonzero(kept))
             self.report.tokens += len(tokens)
             self.report.unknown += int(np.count_nonzero(tokens == UNK))
-            yield tokens.astype(self._dtype), lengths[kept]
+            yield Piece(tokens.astype(self._dtype), lengths[kept], labels, turns)
 
-    def _number(self, chunk: Chunk, kept: np.ndarray) -> None:
+    def _number(self, chunk: Chunk, kept: np.ndarray) -> dict[str, np.ndarray]:
         """Number the labels of a chunk, those of dropped rows left out."""
+        numbered = {}
         for place, (column, numbers) in enumerate(self._numbers.items()):
             # a class of dropped rows alone is no class of the corpus
             rows = zip(chunk.labels, kept, strict=True)
@@ -212,22 +255,14 @@ class Encoder:
                 at = self._places.name(chunk, names.index(name), before)
                 fault = unknown_name(f"class in column {column!r}:", name, numbers.names or [])
                 raise UserError(f"{self._source}, {at}: {fault}") from None
-            self._label_chunks[column].append(ids[kept])
+            numbered[column] = ids[kept]
+        return numbered
 
     def require_sentences(self) -> None:
         """Refuse rows of which none has a word."""
         if not self.report.sentences or not self._places.any_response:
             raise UserError(f"{self._source} has no sentence with a word in it")
 
-    def turns(self) -> Turns | None:
-        """Where every sentence so far stands in its dialogue; None if none is from one."""
-        return self._places.turns()
-
-    def columns(self) -> dict[str, LabelColumn]:
-        """The labels of every sentence so far, by column."""
-        return {
-            name: numbers.column(np.concatenate([np.zeros(0, np.int32), *chunks]))
-            for (name, numbers), chunks in zip(
-                self._numbers.items(), self._label_chunks.values(), strict=True
-            )
-        }
+    def classes(self) -> dict[str, tuple[list[str], np.ndarray]]:
+        """By column, the names of classes and what renumbers the labels of all pieces so far."""
+        return {name: numbers.classes() for name, numbers in self._numbers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,12 @@ class Turns:
         return np.cumsum(self.turn == 0, dtype=np.int32) - 1
 
     @classmethod
+    def joined(cls, parts: Sequence[Turns]) -> Turns:
+        """Those of several parts, one after the other; there must be one."""
+        names = ("turn", "speaker", "response")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    @classmethod
     def alone(cls, utterances: int) -> Turns:
         """So many utterances of unknown speakers, each without anything before it."""
         nothing = np.zeros(utterances, np.int32)
@@ -40,17 +47,22 @@ class Turns:
 
 
 class Places:
-    """Collects, a chunk of rows at a time, the `Turns` of the rows that are kept."""
+    """Finds, a chunk of rows at a time, the `Turns` of the rows that are kept.
+
+    Attributes
+    ----------
+    any_response : bool
+        Whether any row so far is more than context.
+    """
 
     def __init__(self) -> None:
-        self._chunks: list[Turns] = []
-        self._lone = False  # some rows that are kept are no turns of anything
+        self.any_response = False
         self._dialogues = 0
         self._next = 0  # place of the next utterance that is kept in the dialogue
         self._speakers: dict[str, int] = {}  # of the dialogue, in order of their first words
 
-    def add(self, chunk: Chunk, kept: np.ndarray) -> None:
-        """Take in the next rows.
+    def add(self, chunk: Chunk, kept: np.ndarray) -> Turns | None:
+        """Take in the next rows; None: they are lone sentences.
 
         Parameters
         ----------
@@ -59,8 +71,8 @@ class Places:
             False for rows that are dropped: those after them move up.
         """
         if chunk.turns is None or chunk.speakers is None or chunk.responses is None:
-            self._lone = self._lone or bool(kept.any())
-            return
+            self.any_response = self.any_response or bool(kept.any())
+            return None
         places, numbers = [], []
         for turn, speaker, keep in zip(chunk.turns, chunk.speakers, kept.tolist(), strict=True):
             if turn == 0:
@@ -73,8 +85,8 @@ class Places:
                 known = self._speakers
                 numbers.append(-1 if speaker is None else known.setdefault(speaker, len(known)))
         response = np.array(chunk.responses, np.uint8)[kept]
-        turns = Turns(np.array(places, np.int32), np.array(numbers, np.int32), response)
-        self._chunks.append(turns)
+        self.any_response = self.any_response or bool(response.any())
+        return Turns(np.array(places, np.int32), np.array(numbers, np.int32), response)
 
     def name(self, chunk: Chunk, row: int, before: int) -> str:
         """What an error calls a row of a chunk that has not been added yet.
@@ -91,15 +103,3 @@ class Places:
             return f"row {before + row + 1}"
         dialogue = self._dialogues + chunk.turns[: row + 1].count(0)
         return f"dialogue {dialogue}, turn {chunk.turns[row] + 1}"
-
-    @property
-    def any_response(self) -> bool:
-        """Whether any row so far is more than context."""
-        return self._lone or any(chunk.response.any() for chunk in self._chunks)
-
-    def turns(self) -> Turns | None:
-        """The rows so far; None if they are lone sentences."""
-        if not self._chunks:
-            return None
-        names = ("turn", "speaker", "response")
-        return Turns(*(np.concatenate([getattr(c, name) for c in self._chunks]) for name in names))

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from itertools import repeat
 from pathlib import Path
 
+from uncollapse.data.known import known
 from uncollapse.data.records import Fields, Records
 from uncollapse.data.rows import Row
 from uncollapse.errors import RunError, UncollapseError, UserError
@@ -92,13 +93,15 @@ class Rows(Records):
             raise UserError(f"{self.source} is empty: it has no sentence")
         yield from rows  # the test above is needed once, not per row
 
-    def identity(self) -> str:
-        """What the content is known by: the SHA-256 of a file, the revision of a hub dataset."""
+    def identity(self, cache: Path | None = None) -> str:
+        """What the content is known by: the SHA-256 of a file, the revision of a hub dataset.
+
+        With a `cache`, a large file that has not changed is not read again; see `known`.
+        """
         if self.format == "hub":
             return f"hub:{self.source}:{_hub_revision(self.source)}"
         try:
-            with Path(self.source).open("rb") as file:
-                return f"{self.format}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            return f"{self.format}:{known(Path(self.source), 'sha256', _sha256, cache)}"
         except OSError as error:
             raise self._unreadable(error) from None
 
@@ -223,6 +226,11 @@ class Rows(Records):
 
     def _unreadable(self, error: OSError) -> UserError:
         return UserError(f"cannot read {self.source}: {error.strerror or _line(error)}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _find_format(source: str) -> str:

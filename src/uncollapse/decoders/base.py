@@ -15,6 +15,7 @@ from uncollapse.data.tokenizer import BOS, PAD, UNK
 from uncollapse.decoders.token_loss import token_nll
 from uncollapse.decoders.vocabulary import VocabularyRows
 from uncollapse.dropout import Dropout
+from uncollapse.embedding import Embedding
 from uncollapse.encoders.context import Condition
 
 POSITIONS = 4096  # steps of all rows together that evaluation computes at once
@@ -53,7 +54,7 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
 
     Attributes
     ----------
-    embedding : nn.Embedding
+    embedding : Embedding
         ``(V, E)``.
     output : nn.Linear
         ``(V, H)``, made by `make_output` after the parts of a subclass.
@@ -77,7 +78,7 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         self.hidden_dim = config.hidden_dim
         self.latent_dim = latent_dim
         self.word_dropout = config.word_dropout
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
+        self.embedding = Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
         self.embedding_dropout = Dropout(config.embedding_dropout)
         self.output_dropout = Dropout(config.output_dropout)
         self.every_input = config.z_beside_words and latent_dim > 0
@@ -168,15 +169,19 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
 
     def read(self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """Words with what stands beside them, ``(B, T, input_dim)``, dropout applied."""
-        if self.training and self.word_dropout > 0:
-            dropped = torch.rand(inputs.shape, device=inputs.device) < self.word_dropout
-            inputs = inputs.masked_fill(dropped & (inputs != BOS) & (inputs != PAD), UNK)
-        embedded = self.embedding_dropout(self.embed(inputs))  # (B, T, E)
+        embedded = self.embedding_dropout(self.embed(self.hear(inputs)))  # (B, T, E)
         parts = self._beside(z, len(inputs), condition)
         if not parts:
             return embedded
         beside = torch.cat(parts, -1)[:, None].expand(-1, inputs.shape[1], -1)
         return torch.cat([embedded, beside.to(embedded.dtype)], -1)
+
+    def hear(self, words: Tensor) -> Tensor:
+        """Words ``(B, T)``, some of them unknown: word dropout, in training only."""
+        if not self.training or self.word_dropout == 0:
+            return words
+        dropped = torch.rand(words.shape, device=words.device) < self.word_dropout
+        return words.masked_fill(dropped & (words != BOS) & (words != PAD), UNK)
 
     def _beside(self, z: Tensor | None, rows: int, condition: Condition | None) -> list[Tensor]:
         """What stands beside every word, ``(N, D)`` and ``(N, C)``."""
@@ -185,7 +190,7 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
             assert z is not None
             parts.append(z)
         if self.context_beside_words and self.context_dim:
-            empty = self.embedding.weight.new_zeros(rows, self.context_dim)
+            empty = self.output.weight.new_zeros(rows, self.context_dim)
             parts.append(empty if condition is None else condition.vector.to(empty))
         return parts
 

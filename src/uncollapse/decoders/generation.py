@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -16,7 +16,7 @@ from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError, unknown_name
 
 Method = Literal["greedy", "sample"]
-TYPICAL_LENGTH = 16  # words of a sentence, to tell what is cheaper
+TYPICAL_LENGTH = 16  # words of a sentence, to tell what pays
 
 
 @torch.no_grad()
@@ -79,10 +79,8 @@ def generate(
     count = len(z) if z is not None else rows
     assert count is not None, "a language model must be told how many sentences to write"
     weight = decoder.output.weight
-    read: Callable[[Tensor], Tensor] = decoder.project_words
-    if count * TYPICAL_LENGTH > len(weight):  # cheaper to project the vocabulary once
-        vocabulary = torch.arange(len(weight), device=weight.device)
-        read = decoder.project_words(vocabulary).__getitem__  # (V, G)
+    softmax = VocabularyRows(weight, count * TYPICAL_LENGTH)
+    read = ProjectedWords(decoder)
     written: list[list[int]] = []
     for begin in range(0, count, batch_size):
         size = min(batch_size, count - begin)
@@ -95,7 +93,9 @@ def generate(
             own = generator[begin:][:size] if isinstance(generator, Sequence) else generator
             uniforms = _uniforms(size, max_length, own).to(weight.device)
         state = decoder.start(part, size, context)
-        tokens = _write(decoder, state, size, read, uniforms, temperature, top_p, max_length)
+        tokens = _write(
+            decoder, state, read, softmax, uniforms, temperature, top_p, size, max_length
+        )
         written += [_until_end(row) for row in tokens.tolist()]
     return written
 
@@ -111,14 +111,14 @@ def _uniforms(
 def _write(
     decoder: Decoder,
     state: State,
-    rows: int,
-    read: Callable[[Tensor], Tensor],
+    read: ProjectedWords,
+    softmax: VocabularyRows,
     uniforms: Tensor | None,
     temperature: float,
     top_p: float,
+    rows: int,
     max_length: int,
 ) -> Tensor:
-    softmax = VocabularyRows(decoder.output.weight)
     device = softmax.weight.device
     tokens = torch.full((rows, max_length), EOS, device=device)
     active = torch.arange(rows, device=device)
@@ -130,12 +130,42 @@ def _write(
         else:
             words = softmax.draw(state.features, uniforms[active, step], temperature, top_p)
         tokens[active, step] = words
-        going = words != EOS
-        if not going.all():  # finished rows cost nothing more
+        going = (words != EOS).nonzero().squeeze(1)
+        if len(going) < len(active):  # finished rows cost nothing more
             active, words, state = active[going], words[going], state.select(going)
             if len(active) == 0:
                 break
     return tokens
+
+
+class ProjectedWords:
+    """What words add to a decoder's first layer; each type is projected when it is first written.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        weight, self._bias = decoder.input_layer
+        # few rows are multiplied at a time: in this order it is twice as fast
+        self._across = weight[:, : decoder.embedding.embedding_dim].t().contiguous()  # (E, G)
+        types = len(decoder.output.weight)
+        self._known = torch.zeros(types, dtype=torch.bool, device=weight.device)
+        # as long as a row is not written, it takes no memory on a CPU
+        self._rows = weight.new_empty(types, len(weight))  # (V, G)
+
+    def __call__(self, words: Tensor) -> Tensor:
+        """Rows of ``words`` ``(N,)``, ``(N, G)``."""
+        missing = words[~self._known[words]]
+        if len(missing):
+            missing = missing.unique()
+            with self._decoder.full_precision():
+                embedded = self._decoder.embed(missing)  # (n, E)
+                self._rows[missing] = torch.addmm(self._bias, embedded, self._across)
+            self._known[missing] = True
+        return self._rows.index_select(0, words)
 
 
 def _until_end(tokens: list[int]) -> list[int]:

@@ -11,11 +11,14 @@ from uncollapse.config import RecurrentDecoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.decoders.base import Decoder
 from uncollapse.decoders.context_attention import ContextAttention, Turns
-from uncollapse.decoders.vocabulary import VocabularyRows
+from uncollapse.decoders.vocabulary import ScoreSums, VocabularyRows
 from uncollapse.encoders.context import Condition
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.initialisation import initialise
-from uncollapse.recurrent import advance, run
+from uncollapse.recurrent import advance, has_loop, run, run_words
+
+# samples that advance together: as many as keep a product busy, and stay in the cache of a CPU
+ROWS, ROWS_ELSEWHERE = 512, 2048
 
 
 @dataclass
@@ -100,9 +103,14 @@ class RecurrentDecoder(Decoder[RecurrentState]):
         self, z: Tensor | None, inputs: Tensor, condition: Condition | None = None
     ) -> Tensor:
         """What predicts the word after each of ``inputs`` ``(B, T)``, ``(B, T, H)``."""
-        embedded = self.read(z, inputs)  # (B, T, E + D)
-        state = self._initial_state(z, len(inputs), embedded, condition)
-        states = run(self.cell, embedded, state)
+        state = self._initial_state(z, len(inputs), self.output.weight, condition)
+        if self.embedding_dropout.is_idle and has_loop(self.cell):
+            rows, words = self.embedding.types(self.hear(inputs))
+            parts = self._beside(z, len(inputs), None)
+            beside = torch.cat(parts, -1) if parts else None  # (B, D)
+            states = run_words(self.cell, rows, words, state, beside)
+        else:
+            states = run(self.cell, self.read(z, inputs), state)
         features = states if self.skip is None else states + self.skip(z)[:, None]
         if self.attention is None or condition is None:
             return features
@@ -148,7 +156,10 @@ class RecurrentDecoder(Decoder[RecurrentState]):
     def step(self, words: Tensor, state: RecurrentState) -> RecurrentState:
         """Read one projected word per row, ``(N, G)``."""
         # a copy at least: it is overwritten
-        given = words.clone() if state.beside is None else words + state.beside  # (N, G)
+        return self._advance(words.clone() if state.beside is None else words + state.beside, state)
+
+    def _advance(self, given: Tensor, state: RecurrentState) -> RecurrentState:
+        """One step, from the inputs' share of the gates, ``(N, G)``, which is overwritten."""
         hidden, cell = advance(self.cell, given, state.hidden, state.cell)
         features = hidden if state.skip is None else hidden + state.skip
         if self.attention is not None and state.turns is not None:
@@ -161,28 +172,53 @@ class RecurrentDecoder(Decoder[RecurrentState]):
     ) -> Tensor:
         """log p(x|z) for many z of every sentence, ``(B, S)``, float64; without gradients.
 
-        All samples advance together, words are projected once for all of them, and logits
-        exist only in one reused chunk: memory depends neither on S · T nor on T · V.
+        `ROWS` samples advance together, of as few sentences as possible, since these end at
+        different steps. Words are projected once for all samples, and logits exist only in one
+        reused chunk: memory depends neither on S · T nor on T · V.
         """
         assert not self.training, "evaluation with dropout on is no evaluation"
-        size = batch.size
         samples = 1 if z is None else z.shape[1]
-        words = self.project_words(batch.inputs)  # (B, T, G)
-        if condition is not None and samples > 1:
-            rows = torch.arange(size, device=words.device).repeat_interleave(samples)
-            condition = condition.select(rows)
-        beside = None if z is None else z.flatten(0, 1)  # (B · S, D)
-        state = self.start(beside, size * samples, condition)
-        softmax = VocabularyRows(self.output.weight)
-        total = words.new_zeros(size, samples, dtype=torch.float64)
-        active = torch.arange(size, device=words.device)
-        for step in range(batch.targets.shape[1]):
-            left = batch.target_mask[active, step]
+        softmax = VocabularyRows(self.output.weight, samples * int(batch.target_mask.sum()))
+        rows = ROWS if batch.tokens.device.type == "cpu" else ROWS_ELSEWHERE
+        few, parts = max(1, rows // samples), -(-samples // rows)
+        scores = []
+        for first in range(0, batch.size, few):
+            own = slice(first, first + few)
+            some = Batch(batch.tokens[own], batch.lengths[own], batch.index[own], {}, batch.total)
+            words = self.project_words(some.inputs)  # (b, T, G)
+            told = None if condition is None else condition.map(lambda part, own=own: part[own])
+            drawn = [None] if z is None else z[own].chunk(parts, 1)  # (b, s, D) each
+            found = [self._score(part, some, words, told, softmax) for part in drawn]
+            scores.append(torch.cat(found, 1))
+        return torch.cat(scores)
+
+    def _score(
+        self,
+        z: Tensor | None,
+        batch: Batch,
+        words: Tensor,
+        condition: Condition | None,
+        softmax: VocabularyRows,
+    ) -> Tensor:
+        """The same of few sentences and samples, whose words are projected, ``(b, s)``."""
+        samples = 1 if z is None else z.shape[1]
+        rows = torch.arange(batch.size * samples, device=words.device)
+        told = None if condition is None else condition.select(rows // samples)
+        state = self.start(None if z is None else z.flatten(0, 1), len(rows), told)
+        sums = ScoreSums(softmax, len(rows))
+        mask = batch.target_mask
+        active = torch.arange(batch.size, device=words.device)
+        for step in range(int(mask.sum(1).max())):
+            left = mask[active, step]
             if not left.all():  # finished sentences leave
-                state = state.select(left.repeat_interleave(samples))
-                active = active[left]
-            state = self.step(words[active, step].repeat_interleave(samples, 0), state)
+                places = left.repeat_interleave(samples).nonzero().squeeze(1)
+                active, rows, state = active[left], rows[places], state.select(places)
+            given = words[active, step][:, None]  # (a, 1, G)
+            if state.beside is None:
+                given = given.repeat(1, samples, 1)
+            else:
+                given = given + state.beside.unflatten(0, (len(active), samples))
+            state = self._advance(given.flatten(0, 1), state)
             targets = batch.targets[active, step].repeat_interleave(samples)
-            scores = softmax.log_likelihood(state.features, targets)
-            total[active] += scores.view(-1, samples)
-        return total
+            sums.add(state.features, targets, rows)
+        return sums.finish().view(batch.size, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +27,19 @@ class TransformerState:
     cache: Cache
     length: int  # positions read, the prefix included
     beside: Tensor | None  # (N, H)
+    rows: Tensor | None = None  # (N,): those of the cache; None: all of them
 
     def select(self, rows: Tensor) -> TransformerState:
         """Keep some rows, by index or mask."""
+        if rows.dtype == torch.bool:
+            rows = rows.nonzero().squeeze(1)
         beside = None if self.beside is None else self.beside[rows]
-        cache = self.cache.select(rows, self.length)
-        return TransformerState(self.features[rows], cache, self.length, beside)
+        own = rows if self.rows is None else self.rows[rows]
+        cache = self.cache
+        # keys and values are large: they are not copied before half of them are of no use
+        if 2 * len(own) < cache.rows or not bool((own[1:] > own[:-1]).all()):
+            cache, own = cache.select(own, self.length), None
+        return TransformerState(self.features[rows], cache, self.length, beside, own)
 
 
 class TransformerDecoder(Decoder[TransformerState]):
@@ -104,9 +112,10 @@ class TransformerDecoder(Decoder[TransformerState]):
 
     def _advance(self, inputs: Tensor, state: TransformerState) -> TransformerState:
         cache = state.cache.with_room_at(state.length)
-        features = self.blocks(inputs[:, None], cache.attend, state.length).squeeze(1)  # (N, H)
+        attend = partial(cache.attend, state.rows)
+        features = self.blocks(inputs[:, None], attend, state.length).squeeze(1)  # (N, H)
         cache.filled += 1
-        return TransformerState(features, cache, state.length + 1, state.beside)
+        return TransformerState(features, cache, state.length + 1, state.beside, state.rows)
 
 
 def _attend_back(_layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -132,6 +141,11 @@ class Cache:
         self.buffer = buffer
         self.filled = filled
 
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.buffer.shape[2]
+
     def with_room_at(self, length: int) -> Cache:
         """A cache of the same first ``length`` positions that the next one can be written to."""
         capacity = self.buffer.shape[4]
@@ -148,9 +162,17 @@ class Cache:
         """Keep some rows, and their first ``length`` positions."""
         return Cache(self.buffer[:, :, rows], length)
 
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Write one position, ``(N, heads, 1, width)``, and read all up to it."""
+    def attend(
+        self, rows: Tensor | None, layer: int, queries: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """Write one position, ``(n, heads, 1, width)``, of some rows, and read all up to it."""
+        if rows is not None:
+            parts = queries.new_zeros(3, self.rows, *queries.shape[1:])
+            for part, own in zip(parts, (queries, keys, values), strict=True):
+                part[rows] = own.to(part.dtype)
+            queries, keys, values = parts
         for kind, new in enumerate((keys, values)):
             self.buffer[kind, layer, ..., self.filled, :] = new.squeeze(2)
         seen = self.buffer[:, layer, ..., : self.filled + 1, :]
-        return F.scaled_dot_product_attention(queries, seen[0], seen[1])
+        found = F.scaled_dot_product_attention(queries, seen[0], seen[1])
+        return found if rows is None else found[rows]

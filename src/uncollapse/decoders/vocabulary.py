@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +14,7 @@ from uncollapse.precision import as_autocast
 
 # logits alive at once, and most rows of them: fewer starve the matrix product, more leave the cache
 ALIVE, MOST_ROWS = 1 << 23, 512
+LAID_OUT = 2048  # rows from which on it pays to copy the weights into the order of the product
 BLOCK = 128  # words per block of the inverse-CDF search
 NUCLEUS_GUESS = 256  # words among which a nucleus is looked for first
 
@@ -27,30 +30,35 @@ class VocabularyRows:
     ----------
     weight : Tensor
         ``(V, H)``.
+    expected : int
+        How many rows are to come, roughly; for many, preparing takes longer.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, expected: int = 0) -> None:
         self.weight = as_autocast(weight)
+        self._across = self.weight.t()  # (H, V)
+        if expected >= LAID_OUT:
+            self._across = self._across.contiguous()
         self.rows = min(MOST_ROWS, max(1, ALIVE // len(weight)))
         # kernels read narrow logits and any width; PyTorch's way wants f32 and whole blocks
         self._native = kernels_for(self.weight)
-        wide, width = torch.promote_types(self.weight.dtype, torch.float32), len(weight)
+        wide, self._width = self.weight.dtype, len(weight)
         if self._native is None:
-            width += -width % BLOCK
-        self._buffer = self.weight.new_empty(
-            self.rows, width, dtype=wide if self._native is None else self.weight.dtype
-        )
+            wide = torch.promote_types(wide, torch.float32)
+            self._width += -self._width % BLOCK
+        self._buffer = self.weight.new_empty(self.rows * self._width, dtype=wide)
 
     def log_likelihood(self, features: Tensor, targets: Tensor) -> Tensor:
         """log-probabilities ``(N,)`` of ``targets`` ``(N,)``, given ``features`` ``(N, H)``."""
         pieces = []
         for part, wanted in zip(features.split(self.rows), targets.split(self.rows), strict=True):
-            logits = self._fill(part)[:, : len(self.weight)]  # (n, V)
+            logits = self._fill(part, len(self.weight))  # (n, V)
             if self._native is not None:
                 pieces.append(self._native.log_likelihood(logits, wanted))
             else:
-                pieces.append(-softmax_(logits, wanted))
-        return torch.cat(pieces)
+                log_probs = torch.log_softmax(logits, 1, out=logits)
+                pieces.append(log_probs.gather(1, wanted[:, None]).squeeze(1))
+        return _joined(pieces)
 
     def greatest(self, features: Tensor) -> Tensor:
         """The most probable word that can be written, for ``features`` ``(N, H)``, ``(N,)``."""
@@ -70,22 +78,67 @@ class VocabularyRows:
         drawn = [find(self._writable(part), own, temperature, top_p) for part, own in parts]
         return torch.cat(drawn)
 
-    def _fill(self, features: Tensor) -> Tensor:
-        """Logits ``(n, V + padding)``; what stands in the padding is undefined."""
-        buffer = self._buffer[: len(features)]
+    def _fill(self, features: Tensor, width: int) -> Tensor:
+        """Logits ``(n, width)``; what stands behind the V-th of a row is undefined."""
+        buffer = self._buffer[: len(features) * width].view(len(features), width)
         logits = buffer[:, : len(self.weight)]
         if self.weight.dtype == logits.dtype:
-            torch.mm(features.to(logits.dtype), self.weight.t(), out=logits)
+            torch.mm(features.to(logits.dtype), self._across, out=logits)
         else:
-            logits.copy_(torch.mm(features.to(self.weight.dtype), self.weight.t()))
+            logits.copy_(torch.mm(features.to(self.weight.dtype), self._across))
         return buffer
 
     def _writable(self, features: Tensor) -> Tensor:
-        """The same, −∞ where there is no word that can be written."""
-        logits = self._fill(features)
+        """The same of whole blocks, −∞ where there is no word that can be written."""
+        logits = self._fill(features, self._width)
         logits[:, len(self.weight) :] = -torch.inf
         logits[:, PAD] = logits[:, BOS] = -torch.inf  # never targets in training
         return logits
+
+
+class ScoreSums:
+    """Sums of log-probabilities over the words of every sentence.
+
+    Few sentences make a slow product, so words wait until there are as many as fit.
+
+    Parameters
+    ----------
+    softmax : VocabularyRows
+    sentences : int
+        N.
+    """
+
+    def __init__(self, softmax: VocabularyRows, sentences: int) -> None:
+        self._softmax = softmax
+        self._totals = softmax.weight.new_zeros(sentences, dtype=torch.float64)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._rows = 0
+
+    def add(self, features: Tensor, targets: Tensor, sentences: Tensor) -> None:
+        """Words ``(n,)``, predicted by features ``(n, H)``, of sentences ``(n,)``."""
+        if self._rows + len(features) > self._softmax.rows:
+            self._score()
+        self._waiting.append((features, targets, sentences))
+        self._rows += len(features)
+
+    def finish(self) -> Tensor:
+        """The sums of all sentences, ``(N,)`` float64."""
+        self._score()
+        return self._totals
+
+    def _score(self) -> None:
+        if self._waiting:
+            features, targets, sentences = zip(*self._waiting, strict=True)
+            scores = self._softmax.log_likelihood(_joined(features), _joined(targets)).double()
+            # one by one: a sentence may have several words among them
+            for own, part in zip(sentences, scores.split(list(map(len, sentences))), strict=True):
+                self._totals[own] += part
+            self._waiting, self._rows = [], 0
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """All rows of some tensors; of a single one without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def softmax_(logits: Tensor, targets: Tensor) -> Tensor:

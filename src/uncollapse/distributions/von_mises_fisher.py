@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.distributions import Beta
 
 from uncollapse.distributions.base import Distribution, aligned
 from uncollapse.distributions.bessel import bessel_i_ratio, log_reduced_bessel_i
+from uncollapse.distributions.gaussian import standard_normal
 from uncollapse.errors import UserError
 
 # how many proposals ε, and as many uniform numbers to judge them by, both ``(n,)`` float64
@@ -74,9 +76,25 @@ class VonMisesFisher(Distribution):
 
     def draw(self, streams: Sequence[np.random.Generator], samples: int) -> Tensor:
         """Draw ``(B, S, D)`` float64 of a batch ``(B,)``; row i depends on ``streams[i]`` alone."""
-        noise = torch.stack([self._row(stream, samples) for stream in streams])  # (B, S, D)
+        half = (self.dim - 1) / 2
+
+        def propose(stream: np.random.Generator, n: int) -> tuple[Tensor, Tensor]:
+            return torch.from_numpy(stream.beta(half, half, n)), torch.from_numpy(stream.random(n))
+
+        first = [propose(stream, _proposals(samples)) for stream in streams]
+        epsilon, uniform = (torch.stack(column) for column in zip(*first, strict=True))  # (B, n)
+        depths, keep = judged(self.dim, torch.full_like(epsilon, self.kappa), epsilon, uniform)
+        rows = []
+        for stream, depth, kept in zip(streams, depths, keep, strict=True):
+            accepted = depth[kept]
+            if len(accepted) < samples:  # rare
+                missing = samples - len(accepted)
+                more = _depths(self.dim, self.kappa, missing, partial(propose, stream))
+                accepted = torch.cat([accepted, more])
+            rows.append(accepted[:samples])
+        normal = standard_normal(streams, samples, self.dim - 1)  # (B, S, D - 1)
         direction = self.direction.detach().double()[:, None]
-        return turn(noise.to(direction.device), direction)
+        return turn(_at_depth(torch.stack(rows), normal).to(direction.device), direction)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of unit vectors z ``(..., D)`` or, for a batch ``(B,)``, ``(B, S, D)``."""
@@ -114,17 +132,6 @@ class VonMisesFisher(Distribution):
             order, self.kappa
         )
 
-    def _row(self, stream: np.random.Generator, samples: int) -> Tensor:
-        """Noise of one stream, ``(S, D)``."""
-        half = (self.dim - 1) / 2
-
-        def propose(n: int) -> tuple[Tensor, Tensor]:
-            return torch.from_numpy(stream.beta(half, half, n)), torch.from_numpy(stream.random(n))
-
-        depth = _depths(self.dim, self.kappa, samples, propose)
-        normal = torch.from_numpy(stream.standard_normal((samples, self.dim - 1)))
-        return _at_depth(depth, normal)
-
 
 def _depths(dim: int, kappa: float, count: int, propose: Propose) -> Tensor:
     """Draw ``count`` independent values of 1 − w, w the cosine between z and the direction.
@@ -134,8 +141,7 @@ def _depths(dim: int, kappa: float, count: int, propose: Propose) -> Tensor:
     accepted = []
     missing = count
     while True:
-        # so many that a second round is rare
-        epsilon, uniform = propose(2 * missing + 16)
+        epsilon, uniform = propose(_proposals(missing))
         depth, keep = judged(dim, torch.full_like(epsilon, kappa), epsilon, uniform)
         accepted.append(depth[keep])
         missing -= len(accepted[-1])
@@ -143,8 +149,13 @@ def _depths(dim: int, kappa: float, count: int, propose: Propose) -> Tensor:
             return torch.cat(accepted)[:count]
 
 
+def _proposals(missing: int) -> int:
+    """So many that a second round is rare."""
+    return 2 * missing + 16
+
+
 def judged(dim: int, kappa: Tensor, epsilon: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Wood's proposals of 1 − w, one for each κ ``(n,)`` ≥ 0, and which are accepted, ``(n,)``.
+    """Wood's proposals of 1 − w, one for each κ ``(...)`` ≥ 0, and which are accepted, ``(...)``.
 
     With ε ~ Beta((D − 1)/2, (D − 1)/2) and uniform numbers, 0.65 of them are or more, whatever
     D and κ. Written in 1 − w, which for a large κ has digits that w has lost.
@@ -157,13 +168,13 @@ def judged(dim: int, kappa: Tensor, epsilon: Tensor, uniform: Tensor) -> tuple[T
 
 
 def about_first_axis(cosine: Tensor, sine: Tensor, normal: Tensor) -> Tensor:
-    """Unit vectors ``(n, D)`` at angles ``(n,)`` from the first axis, of noise ``(n, D − 1)``."""
+    """Unit vectors ``(..., D)`` at angles ``(...)`` from the first axis; noise ``(..., D − 1)``."""
     tangent = torch.nn.functional.normalize(normal, dim=-1)
-    return torch.cat([cosine[:, None], sine[:, None] * tangent], -1)
+    return torch.cat([cosine[..., None], sine[..., None] * tangent], -1)
 
 
 def _at_depth(depth: Tensor, normal: Tensor) -> Tensor:
-    """Samples about the first axis, ``(n, D)``, from 1 − w."""
+    """Samples about the first axis, ``(..., D)``, from 1 − w."""
     return about_first_axis(1 - depth, (depth * (2 - depth)).sqrt(), normal)
 
 

@@ -66,6 +66,9 @@ class Condition:
         return Condition(*map(change, (self.vector, self.memory, self.mask, self.present)))
 
 
+TOGETHER = 64  # turns that are read at once on a CPU
+
+
 class ContextEncoder(nn.Module):
     """Turns to vectors, and these, in their order, to one (a hierarchical encoder).
 
@@ -130,10 +133,7 @@ class ContextEncoder(nn.Module):
             like = next(self.cell.parameters())
             return like.new_zeros(batch.size, 0, self.memory_dim), mask
         assert encoder is not None
-        count = len(context.lengths)
-        index = torch.arange(count, device=context.tokens.device)
-        turns = Batch(context.tokens, context.lengths, index, {}, count)
-        read = self.dropout(self.read_turn(encoder(turns)))  # (N, H)
+        read = self.dropout(self._read_turns(context.tokens, context.lengths, encoder))  # (N, H)
         mask = context.mask
         inputs = read[context.rows.clamp(min=0)]  # (B, U, H)
         if self.floor:
@@ -143,6 +143,21 @@ class ContextEncoder(nn.Module):
         states = run(self.cell, inputs)  # (B, U, M)
         # what stands at padding may be anything; 0 times it need not be 0
         return states.masked_fill(~mask[:, :, None], 0), mask
+
+    def _read_turns(self, tokens: Tensor, lengths: Tensor, encoder: Encoder) -> Tensor:
+        """What is read of turns ``(N, T)``, ``(N, H)``.
+
+        Those of like length together: most turns are much shorter than the longest, and
+        a CPU pays for every step of padding.
+        """
+        order = lengths.argsort(stable=True)
+        together = TOGETHER if tokens.device.type == "cpu" else len(order)
+        pieces = []
+        for rows in order.split(together):
+            own = lengths[rows]
+            part = tokens[rows, : int(own.max())]
+            pieces.append(self.read_turn(encoder(Batch(part, own, rows, {}, len(rows)))))
+        return torch.cat(pieces)[order.argsort()]
 
 
 class LastState(nn.Module):

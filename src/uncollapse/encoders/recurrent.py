@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,9 +11,13 @@ from uncollapse.config import RecurrentEncoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
+from uncollapse.embedding import Embedding
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
-from uncollapse.recurrent import run
+from uncollapse.recurrent import Cell, has_loop, run, run_words
+
+# the states of a cell over a sentence in an order of its words; None: as it is
+StatesOf = Callable[[Cell, Callable[[Tensor], Tensor] | None], Tensor]
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "lstm": nn.LSTM,
@@ -31,7 +37,7 @@ class RecurrentEncoder(Encoder):
     def __init__(self, config: RecurrentEncoderConfig, vocabulary_size: int) -> None:
         super().__init__()
         cell = CELLS[config.kind]
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
+        self.embedding = Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
         self.dropout = Dropout(config.embedding_dropout)
         self.forward_cell = cell(config.embedding_dim, config.hidden_dim, batch_first=True)
         self.backward_cell = (
@@ -44,8 +50,15 @@ class RecurrentEncoder(Encoder):
 
     def forward(self, batch: Batch) -> Encoded:
         """Read a batch of sentences."""
-        embedded = self.dropout(self.embedding(batch.tokens))  # (B, T, E)
-        return self.read(embedded, batch.lengths, batch.mask)
+        if not self.dropout.is_idle or not has_loop(self.forward_cell):
+            embedded = self.dropout(self.embedding(batch.tokens))  # (B, T, E)
+            return self.read(embedded, batch.lengths, batch.mask)
+        rows, words = self.embedding.types(batch.tokens)
+        return self._read(
+            lambda cell, order: run_words(cell, rows, words if order is None else order(words)),
+            batch.lengths,
+            batch.mask,
+        )
 
     def read(self, embedded: Tensor, lengths: Tensor, mask: Tensor) -> Encoded:
         """Read embeddings ``(B, T, E)`` of sentences.
@@ -59,14 +72,26 @@ class RecurrentEncoder(Encoder):
         mask : Tensor
             ``(B, T)``: which.
         """
-        states = run(self.forward_cell, embedded)  # (B, T, H)
+        return self._read(
+            lambda cell, order: run(cell, embedded if order is None else order(embedded)),
+            lengths,
+            mask,
+        )
+
+    def _read(self, states_of: StatesOf, lengths: Tensor, mask: Tensor) -> Encoded:
+        states = states_of(self.forward_cell, None)  # (B, T, H)
         summary = last_state(states, lengths)  # (B, H)
         if self.backward_cell is not None:
-            mirror = _mirror(lengths, mask)[:, :, None]  # (B, T, 1)
-            reverse = run(self.backward_cell, embedded.gather(1, mirror.expand_as(embedded)))
+            places = _mirror(lengths, mask)  # (B, T)
+
+            def mirrored(values: Tensor) -> Tensor:
+                if values.dim() == 2:
+                    return values.gather(1, places)
+                return values.gather(1, places[:, :, None].expand_as(values))
+
+            reverse = states_of(self.backward_cell, mirrored)
             summary = torch.cat([summary, last_state(reverse, lengths)], -1)  # (B, 2H)
-            reverse = reverse.gather(1, mirror.expand_as(reverse))
-            states = torch.cat([states, reverse], -1)  # (B, T, 2H)
+            states = torch.cat([states, mirrored(reverse)], -1)  # (B, T, 2H)
         return Encoded(states, summary, mask)
 
 

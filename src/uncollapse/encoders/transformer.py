@@ -9,6 +9,7 @@ from uncollapse.config import TransformerEncoderConfig
 from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
+from uncollapse.embedding import Embedding
 from uncollapse.encoders.attention import Transformer, initialise_embedding
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
@@ -24,7 +25,7 @@ class TransformerEncoder(Encoder):
     def __init__(self, config: TransformerEncoderConfig, vocabulary_size: int) -> None:
         super().__init__()
         self.bidirectional = config.bidirectional
-        self.embedding = nn.Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
+        self.embedding = Embedding(vocabulary_size, config.embedding_dim, padding_idx=PAD)
         initialise_embedding(self.embedding)
         self.dropout = Dropout(config.embedding_dropout)
         self.input = nn.Linear(config.embedding_dim, config.hidden_dim)

@@ -12,7 +12,7 @@ from torch import Tensor
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution
 from uncollapse.errors import UserError
-from uncollapse.evaluation.likelihood import FITTED, NO_DENSITY, NO_LATENT, no_kl
+from uncollapse.evaluation.likelihood_figures import FITTED, NO_DENSITY, NO_LATENT, no_kl
 from uncollapse.evaluation.metric import Metric, no_figure
 from uncollapse.evaluation.passes import (
     PosteriorPass,
@@ -20,8 +20,8 @@ from uncollapse.evaluation.passes import (
     check_seed,
     context_vectors,
     posterior_pass,
-    streams,
 )
+from uncollapse.evaluation.posterior_draws import streams
 from uncollapse.model import Model
 
 SENTENCES = 10_000  # a mixture of N posteriors costs N²

@@ -21,7 +21,8 @@ from uncollapse.evaluation.dialogue_figures import (
     PPL_DEFINITION,
     dashes,
 )
-from uncollapse.evaluation.likelihood import ELBO_SAMPLES, perplexity, score_sentences
+from uncollapse.evaluation.likelihood import ELBO_SAMPLES, score_sentences
+from uncollapse.evaluation.likelihood_figures import perplexity
 from uncollapse.evaluation.metric import Metric
 from uncollapse.evaluation.passes import Progress, check_seed
 from uncollapse.evaluation.remembered import fingerprint, once
@@ -168,7 +169,7 @@ class _Probe:
             self.model,
             self.test,
             self.contexts.rows,
-            max_length=min(LONGEST, int(self.train.lengths.max())),
+            max_length=min(LONGEST, self.train.longest),
             seed=self.seed,
             batch_size=self.batch_size,
             progress=self.progress,

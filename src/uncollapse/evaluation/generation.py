@@ -93,7 +93,7 @@ def generation_probes(
         or no test sentence.
     """
     _check(samples, train, test, metrics)
-    longest = int(train.lengths.max())
+    longest = train.longest
     sentences = draw_sentences(model, samples, longest, greedy=greedy, seed=seed)
     source = "" if model.context is None else "in an empty context, "
     if model.latent_dim:

@@ -15,7 +15,7 @@ from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation import interpolation, lagging, word_order
 from uncollapse.evaluation.aggregate import aggregate_kl, spread
 from uncollapse.evaluation.interpolation import ROUGE
-from uncollapse.evaluation.likelihood import NATS, NO_LATENT
+from uncollapse.evaluation.likelihood_figures import NATS, NO_LATENT
 from uncollapse.evaluation.metric import Metric, no_figure
 from uncollapse.evaluation.passes import Progress, check_seed, evaluating, posterior_pass
 from uncollapse.model import Model

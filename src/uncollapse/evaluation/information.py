@@ -12,7 +12,8 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution
 from uncollapse.errors import UserError
 from uncollapse.evaluation.metric import Metric, no_figure
-from uncollapse.evaluation.passes import check_seed, posterior_pass, streams
+from uncollapse.evaluation.passes import check_seed, posterior_pass
+from uncollapse.evaluation.posterior_draws import streams
 from uncollapse.model import Model
 
 THRESHOLD = 0.01  # Burda et al. 2016

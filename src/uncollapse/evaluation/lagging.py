@@ -19,7 +19,8 @@ from uncollapse.data.batches import Batch, sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.encoders.context import Condition
 from uncollapse.errors import UserError
-from uncollapse.evaluation.likelihood import NO_DENSITY, NO_LATENT, NO_PRIOR_DENSITY, ROWS
+from uncollapse.evaluation.likelihood import ROWS
+from uncollapse.evaluation.likelihood_figures import NO_DENSITY, NO_LATENT, NO_PRIOR_DENSITY
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
 from uncollapse.evaluation.passes import Progress, evaluating, prior_has_density
 from uncollapse.latents.priors import Prior

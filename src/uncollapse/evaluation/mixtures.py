@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution
-from uncollapse.evaluation.likelihood import NATS, no_kl
+from uncollapse.evaluation.likelihood_figures import NATS, no_kl
 from uncollapse.evaluation.metric import Metric, mean_over_sentences, no_figure
 from uncollapse.evaluation.passes import PosteriorPass
 from uncollapse.latents import COMPONENT

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uncollapse.distributions.base import Distribution
 from uncollapse.evaluation.mixtures import mixture_parts
-from uncollapse.evaluation.passes import streams
+from uncollapse.evaluation.posterior_draws import streams
 from uncollapse.latents.priors import Mixture
 
 # Symmetric KL, nats: components nearer than this count as one. It is that of unit Gaussians one

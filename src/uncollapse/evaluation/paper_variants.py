@@ -12,14 +12,14 @@ from torch import nn
 from uncollapse.data.batches import sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.product import side_by_side
-from uncollapse.evaluation.likelihood import NATS, perplexity
+from uncollapse.evaluation.likelihood_figures import NATS, perplexity
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
 from uncollapse.evaluation.passes import (
     PosteriorPass,
     Progress,
-    SentenceDraws,
     evaluating,
 )
+from uncollapse.evaluation.posterior_draws import SentenceDraws
 from uncollapse.evaluation.prior_draws import generator_of, row_conditions
 from uncollapse.latents.divergences import DualDivergence
 from uncollapse.latents.divergences.base import context_vector

@@ -1,34 +1,32 @@
-"""Passes over a corpus in evaluation mode, and the noise that they share."""
+"""Passes over a corpus in evaluation mode."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from uncollapse.config import TimestepMeanConfig
-from uncollapse.data.batches import sequential_batches
+from uncollapse.data.batches import Batch, sequential_batches
 from uncollapse.data.corpus import Corpus
 from uncollapse.distributions.base import Distribution, join
-from uncollapse.distributions.multivariate import MultivariateGaussian
-from uncollapse.distributions.product import Product, side_by_side
+from uncollapse.distributions.product import side_by_side
 from uncollapse.encoders.context import Condition
-from uncollapse.errors import UserError
+from uncollapse.errors import UserError, unknown_name
+from uncollapse.evaluation.posterior_draws import SentenceDraws, with_density
 from uncollapse.latents import Inference, Latent
 from uncollapse.latents.divergences import TimestepMean
 from uncollapse.latents.priors import Mixture, Prior, UniformCategorical
 from uncollapse.model import Model
 from uncollapse.tuning import tuned_process
 
-DRAWS = 50  # samples that a sentence's stream gives at once
-FITTED = 20  # samples a dimension, to which a Gaussian is fitted where there is no density
-FITTING_SEED = 1_000_003
 KL_SAMPLES = 10  # a sentence, where a KL has no closed form
 
+Precision = Literal["f32", "bf16"]  # of the decoder's matrix products
 Progress = Callable[[str, int, int], None]  # what is computed, sentences done, sentences in all
 
 
@@ -50,62 +48,30 @@ def evaluating(model: Model) -> Iterator[torch.device]:
             part.training = mode
 
 
-class SentenceDraws:
-    """Posterior samples of every sentence of a batch, from a stream of its own.
-
-    A stream depends on (seed, corpus row) alone. Hence no figure depends on batching or on
-    the global random state, and fewer samples are the first ones of more.
-
-    Parameters
-    ----------
-    posterior : Distribution
-        ``(B, D)``.
-    seed : int
-    index : Tensor
-        ``(B,)``: rows in the corpus.
-    """
-
-    def __init__(self, posterior: Distribution, seed: int, index: Tensor) -> None:
-        self._posterior = posterior
-        self._streams = streams(seed, index)
-        self._ahead: Tensor | None = None  # drawn and not yet asked for
-
-    def draw(self, samples: int) -> Tensor:
-        """The next samples of every sentence, ``(B, S, D)`` float64."""
-        pieces = [] if self._ahead is None else [self._ahead]
-        # always as many at once: rejection takes more of a stream than it returns
-        while sum(piece.shape[1] for piece in pieces) < samples:
-            pieces.append(self._posterior.draw(self._streams, DRAWS))
-        z = torch.cat(pieces, 1)
-        self._ahead = z[:, samples:]
-        return z[:, :samples]
-
-
-def streams(seed: int, index: Tensor) -> list[np.random.Generator]:
-    """A random stream for every row ``(B,)`` of a corpus."""
-    return [np.random.default_rng((seed, row)) for row in index.tolist()]
-
-
-def with_density(posterior: Distribution, seed: int, index: Tensor) -> Distribution:
-    """The posterior if it has a density, else the Gaussian fitted to its samples.
-
-    Importance sampling asks of its proposal a density and nothing else, so the bound that it
-    gives is as valid; KL and mutual information are then those of the fitted Gaussian.
-    """
-    if posterior.has_density:
-        return posterior
-    if isinstance(posterior, Product):
-        return Product([with_density(part, seed, index) for part in posterior.parts])
-    samples = FITTED * posterior.mean.shape[-1]
-    # another stream than the draws from the fitted Gaussian
-    drawn = posterior.draw(streams(seed + FITTING_SEED, index), samples)
-    return MultivariateGaussian.fit(drawn)
-
-
 def check_seed(seed: int) -> None:
     """Refuse a negative seed with a UserError."""
     if seed < 0:
         raise UserError(f"the seed must not be negative, but is {seed}")
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision with a UserError."""
+    if precision not in get_args(Precision):
+        raise unknown_name("precision", precision, get_args(Precision))
+
+
+def decoder_scores(
+    model: Model,
+    z: Tensor | None,
+    batch: Batch,
+    condition: Condition | None,
+    precision: Precision,
+) -> Tensor:
+    """log p(x|z) of ``z`` ``(B, S, D)``, ``(B, S)`` float64."""
+    weight = model.decoder.output.weight
+    with torch.autocast(weight.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        points = None if z is None else z.to(weight.dtype)
+        return model.decoder.log_prob_samples(points, batch, condition).double()
 
 
 @dataclass(frozen=True)

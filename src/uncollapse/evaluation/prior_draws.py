@@ -8,7 +8,8 @@ from torch import Tensor
 
 from uncollapse.data.batches import Batch
 from uncollapse.encoders.context import Condition
-from uncollapse.evaluation.passes import DRAWS, without_turns
+from uncollapse.evaluation.passes import Precision, decoder_scores, without_turns
+from uncollapse.evaluation.posterior_draws import DRAWS
 from uncollapse.model import Model
 
 
@@ -27,7 +28,9 @@ def row_conditions(condition: Condition | None, rows: int) -> list[Condition | N
     return [lean.select(torch.tensor([row], device=device)) for row in range(rows)]
 
 
-def prior_scores(model: Model, batch: Batch, samples: int, seed: int, rows: int) -> Tensor:
+def prior_scores(
+    model: Model, batch: Batch, samples: int, seed: int, rows: int, precision: Precision
+) -> Tensor:
     """log p(x|z_s) of z_s ~ p(z|context), ``(B, S)`` float64.
 
     A row's draws depend on (seed, corpus row) alone, and fewer are the first ones of more. The
@@ -38,7 +41,6 @@ def prior_scores(model: Model, batch: Batch, samples: int, seed: int, rows: int)
     # always as many rows at once: what a network makes of one may depend on how many there are
     repeated = [None if one is None else one.repeat(DRAWS) for one in contexts]
     generators = [generator_of(seed, row) for row in batch.index.tolist()]
-    precision = model.decoder.output.weight
     chunk = max(1, rows // batch.size)
     scores = []
     for first in range(0, samples, DRAWS):
@@ -48,7 +50,7 @@ def prior_scores(model: Model, batch: Batch, samples: int, seed: int, rows: int)
         ]
         z = torch.stack([own for own in drawn if own is not None])[:, : samples - first]
         scores += [
-            model.decoder.log_prob_samples(part.to(precision), batch, condition).double()
+            decoder_scores(model, part, batch, condition, precision)
             for part in z.split(chunk, 1)  # (B, ≤ DRAWS, D)
         ]
     return torch.cat(scores, 1)

@@ -19,7 +19,7 @@ from uncollapse.evaluation.labels import (
     labelled_sentences,
     several_classes,
 )
-from uncollapse.evaluation.likelihood import NO_LATENT
+from uncollapse.evaluation.likelihood_figures import NO_LATENT
 from uncollapse.evaluation.metric import Metric, mean_over_sentences, no_figure
 from uncollapse.evaluation.passes import Progress, check_seed
 from uncollapse.evaluation.probes import (

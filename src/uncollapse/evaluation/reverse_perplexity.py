@@ -17,7 +17,8 @@ import torch
 from uncollapse.config import Recipe
 from uncollapse.data.corpus import Corpus
 from uncollapse.errors import UserError
-from uncollapse.evaluation.likelihood import perplexity, score_sentences
+from uncollapse.evaluation.likelihood import score_sentences
+from uncollapse.evaluation.likelihood_figures import perplexity
 from uncollapse.evaluation.metric import Metric, no_figure
 from uncollapse.evaluation.passes import Progress, check_seed
 from uncollapse.model import Model
@@ -219,6 +220,7 @@ def _train(
                 device=str(device),
                 show_progress=False,
                 callbacks=[told],
+                alone=True,
             )
         except Interrupted as stop:
             # nothing is kept that could be resumed: the signal means what it always does

@@ -12,15 +12,18 @@ from uncollapse.data.corpus import Corpus
 from uncollapse.data.tokenizer import UNK, Tokenizer
 from uncollapse.distributions.base import tensors_of
 from uncollapse.errors import UserError, unknown_name
-from uncollapse.evaluation import likelihood
+from uncollapse.evaluation import likelihood_figures
 from uncollapse.evaluation.information import MI, active_units, mutual_information
-from uncollapse.evaluation.likelihood import FITTED, NO_LATENT, score_sentences
+from uncollapse.evaluation.likelihood import ELBO_SAMPLES, score_sentences
+from uncollapse.evaluation.likelihood_figures import FITTED, NO_LATENT
 from uncollapse.evaluation.metric import Metric, no_figure, ratio_over_sentences
 from uncollapse.evaluation.mixtures import mixture_metrics, mixture_names
 from uncollapse.evaluation.paper_variants import has_learned_divergence, ivae, twr
 from uncollapse.evaluation.passes import (
     PosteriorPass,
+    Precision,
     Progress,
+    check_precision,
     has_step_divergence,
     posterior_pass,
     prior_scale,
@@ -65,6 +68,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 32,
     sentences: int | None = None,
+    precision: Precision = "f32",
     progress: Progress | None = None,
 ) -> dict[str, Metric]:
     """Measure a model; every figure says how.
@@ -88,6 +92,8 @@ def evaluate(
         Sentences encoded together.
     sentences : int, optional
         Only the first so many.
+    precision : {"f32", "bf16"}
+        Of the decoder where likelihoods are computed, see `score_sentences`; all else is f32.
     progress : callable, optional
         Told what is computed, sentences done, and sentences in all.
 
@@ -100,7 +106,7 @@ def evaluate(
     Raises
     ------
     UserError
-        For an unknown metric, or sizes below 1.
+        For an unknown metric or precision, or sizes below 1.
     RunError
         If a sentence's log-probability is not finite.
     """
@@ -108,6 +114,7 @@ def evaluate(
     for name in metrics or ():
         if name not in known:
             raise unknown_name("metric", name, known)
+    check_precision(precision)
     wanted = set(known if metrics is None else metrics)
     if samples < 1:
         raise UserError(f"samples must be at least 1, not {samples}")
@@ -122,14 +129,16 @@ def evaluate(
         found = posterior_pass(model, corpus, batch_size=batch_size, seed=seed, progress=progress)
     if wanted & {"reconstruction", "elbo", "nll", "ppl", "ppl_elbo"}:
         if not wanted & {"nll", "ppl"}:
-            samples = min(samples, likelihood.ELBO_SAMPLES)
-        result |= _likelihoods(model, corpus, found, samples, seed, batch_size, progress)
+            samples = min(samples, ELBO_SAMPLES)
+        result |= _likelihoods(model, corpus, found, samples, seed, batch_size, precision, progress)
     if "kl" in wanted:
         values = None if found is None else _total_kl(found)
         result["kl"] = (
-            likelihood.kl(None, NO_LATENT)
+            likelihood_figures.kl(None, NO_LATENT)
             if found is None
-            else likelihood.kl(values, likelihood.no_kl(found), found.kl_samples, found.fitted)
+            else likelihood_figures.kl(
+                values, likelihood_figures.no_kl(found), found.kl_samples, found.fitted
+            )
         )
     if wanted & {"mi", "active_units"}:
         result |= _information(found, seed, model)
@@ -166,20 +175,27 @@ def _likelihoods(
     samples: int,
     seed: int,
     batch_size: int,
+    precision: Precision,
     progress: Progress | None,
 ) -> dict[str, Metric]:
     scores = score_sentences(
-        model, corpus, samples=samples, seed=seed, batch_size=batch_size, progress=progress
+        model,
+        corpus,
+        samples=samples,
+        seed=seed,
+        batch_size=batch_size,
+        precision=precision,
+        progress=progress,
     )
     # a language model has nothing to charge: its ELBO is its likelihood
     kl = np.zeros(len(corpus)) if found is None else _total_kl(found)
     kl_samples = 0 if found is None else found.kl_samples
     return {
-        "reconstruction": likelihood.reconstruction(scores),
-        "elbo": likelihood.elbo(scores, kl, kl_samples),
-        "nll": likelihood.nll(scores),
-        "ppl": likelihood.ppl(scores),
-        "ppl_elbo": likelihood.ppl_elbo(scores, kl, kl_samples),
+        "reconstruction": likelihood_figures.reconstruction(scores),
+        "elbo": likelihood_figures.elbo(scores, kl, kl_samples),
+        "nll": likelihood_figures.nll(scores),
+        "ppl": likelihood_figures.ppl(scores),
+        "ppl_elbo": likelihood_figures.ppl_elbo(scores, kl, kl_samples),
     }
 
 
@@ -195,7 +211,7 @@ def _information(found: PosteriorPass | None, seed: int, model: Model) -> dict[s
             "active_units": no_figure("units", NO_LATENT, definition),
         }
     if found.kl is None:
-        mi = no_figure("nats", likelihood.no_kl(found), MI)
+        mi = no_figure("nats", likelihood_figures.no_kl(found), MI)
     else:
         count = len(found.means)
         # spread evenly: neighbours in a file are often alike

@@ -16,7 +16,7 @@ from uncollapse.evaluation.dialogue_figures import DIALOGUE, EMBEDDINGS
 from uncollapse.evaluation.generation import GENERATION, generation_probes
 from uncollapse.evaluation.geometry import GEOMETRY, geometry_probes
 from uncollapse.evaluation.metric import Metric
-from uncollapse.evaluation.passes import Progress
+from uncollapse.evaluation.passes import Precision, Progress, check_precision
 from uncollapse.evaluation.representation import REPRESENTATION, representation_probes
 from uncollapse.evaluation.standard import evaluate, metric_names
 from uncollapse.model import Model
@@ -47,6 +47,7 @@ def probe(
     greedy: bool = False,
     seed: int = 0,
     batch_size: int = 32,
+    precision: Precision = "f32",
     progress: Progress | None = None,
 ) -> dict[str, Metric]:
     """Measure a model; every figure says how.
@@ -76,6 +77,8 @@ def probe(
         Of all draws.
     batch_size : int
         Does not change the figures.
+    precision : {"f32", "bf16"}
+        Of the decoder in the likelihoods among the standard figures; all else is f32.
     progress : callable, optional
         Told what is computed, how much is done, and of how much.
 
@@ -92,6 +95,7 @@ def probe(
     groups = {"standard": metric_names(model), **PROBES}
     names = check_request(model, metrics, samples=samples, generated=generated, vectors=vectors)
     check_seed(seed)
+    check_precision(precision)
     whole = set(groups) & set(metrics or ["standard"])
     chosen: dict[str, Sequence[str] | None] = {}
     for group, members in groups.items():
@@ -112,6 +116,7 @@ def probe(
                 samples=samples,
                 seed=seed,
                 batch_size=batch_size,
+                precision=precision,
                 progress=progress,
             )
         elif group == "geometry":

@@ -13,14 +13,13 @@ import numpy as np
 
 from uncollapse.data.corpus import Corpus
 from uncollapse.errors import UserError
-from uncollapse.evaluation.likelihood import (
+from uncollapse.evaluation.likelihood import SentenceScores, score_sentences
+from uncollapse.evaluation.likelihood_figures import (
     NATS,
     NO_DENSITY,
     NO_LATENT,
     NO_PRIOR_DENSITY,
-    SentenceScores,
     nll,
-    score_sentences,
 )
 from uncollapse.evaluation.metric import Metric, mean_over_sentences
 from uncollapse.evaluation.passes import Progress, check_seed, prior_has_density

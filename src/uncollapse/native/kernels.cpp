@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <vector>
 
 namespace {
 
-constexpr int64_t BLOCK = 128;  // words that are summed in f32
+constexpr int64_t BLOCK = 128;   // words that are summed in f32
+constexpr int64_t PIECE = 1024;  // words that are read once, and kept in the nearest cache
+constexpr float LOG2_E = 1.44269504088896341f;
 
 inline float as_float(uint32_t bits) {
   float value;
@@ -59,6 +62,20 @@ inline float exponential(float x) {
   return x < -87.0f ? 0.0f : value;
 }
 
+// 2^t of t ≤ 0, for sums; below -126 it is that of -126. NaN stays NaN.
+inline float power_of_two(float t) {
+  const float bounded = std::max(t, -126.0f);
+  const float shifted = bounded + 12582912.0f;  // rounds to an integer
+  const float r = bounded - (shifted - 12582912.0f);
+  float p = 1.3333558e-3f;
+  p = p * r + 9.6181291e-3f;
+  p = p * r + 5.5504109e-2f;
+  p = p * r + 2.4022651e-1f;
+  p = p * r + 6.9314718e-1f;
+  p = p * r + 1.0f;
+  return as_float(as_bits(p) + (as_bits(shifted) << 23));
+}
+
 inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // tanh(x), by a polynomial near 0, where 1 - 2 / (e^2x + 1) would lose its digits (Cephes)
@@ -86,13 +103,15 @@ float highest(const T* row, int64_t size) {
 template <typename T>
 double exponentials(const T* row, int64_t size, float most, float scale, float* weights,
                     double* sums) {
+  const float factor = std::min(scale * LOG2_E, std::numeric_limits<float>::max());
   double total = 0;
   for (int64_t begin = 0; begin < size; begin += BLOCK) {
     const int64_t end = std::min(begin + BLOCK, size);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = begin; j < end; ++j) {
-      const float weight = exponential((load(row, j) - most) * scale);
+      const float t = (load(row, j) - most) * factor;
+      const float weight = t < -126.0f ? 0.0f : power_of_two(t);
       weights[j] = weight;
       sum += weight;
     }
@@ -129,13 +148,26 @@ void log_likelihood(const T* logits, const int64_t* targets, float* scores, int6
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < rows; ++i) {
     const T* row = logits + i * stride;
-    const float most = highest(row, size);
-    double total = 0;
-    for (int64_t begin = 0; begin < size; begin += BLOCK) {
-      const int64_t end = std::min(begin + BLOCK, size);
+    float values[PIECE];
+    float most = -INFINITY;
+    double total = 0;  // relative to e^most
+    for (int64_t begin = 0; begin < size; begin += PIECE) {
+      const int64_t count = std::min(PIECE, size - begin);
+      const T* piece = row + begin;
+      float top = -INFINITY;
+#pragma omp simd reduction(max : top)
+      for (int64_t j = 0; j < count; ++j) {
+        values[j] = load(piece, j);
+        top = std::max(top, values[j]);
+      }
+      if (top == -INFINITY) continue;  // adds nothing
+      if (top > most) {
+        total *= std::exp(static_cast<double>(most) - top);
+        most = top;
+      }
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t j = begin; j < end; ++j) sum += exponential(load(row, j) - most);
+      for (int64_t j = 0; j < count; ++j) sum += power_of_two((values[j] - most) * LOG2_E);
       total += sum;
     }
     scores[i] = (load(row, targets[i]) - most) - static_cast<float>(std::log(total));
@@ -179,6 +211,8 @@ float nucleus(const float* weights, int64_t size, double wanted, std::vector<flo
 template <typename T>
 void draw(const T* logits, const float* uniforms, int64_t* words, int64_t rows, int64_t size,
           int64_t stride, float temperature, float top_p, int threads) {
+  // finite, so that the greatest logit keeps its weight at any temperature
+  const float scale = std::min(1.0f / temperature, std::numeric_limits<float>::max());
 #pragma omp parallel num_threads(threads)
   {
     std::vector<float> weights(size), between;
@@ -187,7 +221,7 @@ void draw(const T* logits, const float* uniforms, int64_t* words, int64_t rows, 
     for (int64_t i = 0; i < rows; ++i) {
       const T* row = logits + i * stride;
       const float most = highest(row, size);
-      double total = exponentials(row, size, most, 1.0f / temperature, weights.data(), sums.data());
+      double total = exponentials(row, size, most, scale, weights.data(), sums.data());
       if (top_p < 1.0f) {
         const float least = nucleus(weights.data(), size, top_p * total, between);
         total = 0;
@@ -228,6 +262,12 @@ void greatest(const T* logits, int64_t* words, int64_t rows, int64_t size, int64
     const T* row = logits + i * stride;
     const float most = highest(row, size);
     int64_t j = 0;
+    for (int64_t begin = 0; begin < size; begin += BLOCK) {
+      const int64_t end = std::min(begin + BLOCK, size);
+      if (highest(row + begin, end - begin) < most) continue;
+      j = begin;
+      break;
+    }
     while (j + 1 < size && load(row, j) < most) ++j;
     words[i] = j;
   }

@@ -15,9 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from uncollapse.errors import RunError, UserError
 from uncollapse.native.library import library_path
 
 SWITCH = "UNCOLLAPSE_KERNELS"  # "off" in the environment: as if there were none
+OFF, ON = ("off", "0", "no", "false"), ("", "on", "1", "yes", "true")
 
 _ARRAY, _SIZE, _THREADS, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 # arguments before the number of threads, which comes last
@@ -36,11 +38,30 @@ _SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 @functools.cache
 def kernels() -> Kernels | None:
-    """Those compiled for this machine; None where there are none, or ``UNCOLLAPSE_KERNELS=off``."""
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
+    """Those compiled for this machine; None where there are none, or ``UNCOLLAPSE_KERNELS=off``.
+
+    Raises
+    ------
+    UserError
+        If ``UNCOLLAPSE_KERNELS`` says neither on nor off.
+    RunError
+        If they are there and cannot be loaded.
+    """
+    if switched_off():
         return None
     path = library_path()
     return Kernels(path) if path.exists() else None
+
+
+def switched_off() -> bool:
+    """Whether the environment says not to use them."""
+    word = os.environ.get(SWITCH, "").strip()
+    if word.lower() not in OFF + ON:
+        raise UserError(f"{SWITCH} is {word!r}; it can be on or off")
+    return word.lower() in OFF
+
+
+switched_off()  # a typo is told before anything is read or written
 
 
 def kernels_for(*tensors: Tensor) -> Kernels | None:
@@ -59,11 +80,22 @@ class Kernels:
     ----------
     path : Path
         The shared library.
+
+    Raises
+    ------
+    RunError
+        If it cannot be loaded.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        library = ctypes.CDLL(str(path))
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise RunError(
+                f"cannot load the kernels, {error}; `uncollapse kernels` compiles them anew, "
+                f"{SWITCH}=off does without"
+            ) from error
         self._functions = {}
         for name, arguments in _SIGNATURES.items():
             for dtype, suffix in _SUFFIX.items():

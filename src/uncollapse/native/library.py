@@ -28,14 +28,11 @@ def library_path() -> Path:
     return default_cache() / "kernels" / f"kernels-{digest}.so"
 
 
-def build_library(compiler: str | None = None) -> Path:
+def build_library() -> Path:
     """Compile the kernels, try them out, and put them where they will be found.
 
-    Parameters
-    ----------
-    compiler : str, optional
-        A C++17 compiler with OpenMP; by default ``CXX`` of the environment, or the first of
-        c++, g++ and clang++ that there is.
+    It takes a C++17 compiler with OpenMP: ``CXX`` of the environment, or the first of c++, g++
+    and clang++ that there is.
 
     Returns
     -------
@@ -51,7 +48,7 @@ def build_library(compiler: str | None = None) -> Path:
     """
     if not sys.platform.startswith("linux"):
         raise UserError(f"the kernels are for Linux; this is {platform.system()}")
-    program = _find_compiler(compiler)
+    program = _find_compiler()
     target = library_path()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +62,13 @@ def build_library(compiler: str | None = None) -> Path:
     return target
 
 
-def _compile(program: str, target: Path) -> None:
-    command = [program, *FLAGS, str(SOURCE), "-o", str(target)]
+def _compile(program: list[str], target: Path) -> None:
+    command = [*program, *FLAGS, str(SOURCE), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr)
-        raise RunError(f"{program} cannot compile the kernels: {said.strip()[:300]}")
+        why = said.strip()[:300] or f"exit code {done.returncode}"
+        raise RunError(f"{program[0]} cannot compile the kernels: {why}")
 
 
 def _try_out(library: Path) -> None:
@@ -83,15 +81,15 @@ def _try_out(library: Path) -> None:
         raise RunError(f"the compiled kernels were not kept, for they fail their check: {said}")
 
 
-def _find_compiler(wanted: str | None) -> str:
-    wanted = wanted or os.environ.get("CXX")
+def _find_compiler() -> list[str]:
+    wanted = os.environ.get("CXX", "").split()
     if wanted:
-        if shutil.which(wanted) is None:
-            raise UserError(f"there is no compiler {wanted!r} on the path")
+        if shutil.which(wanted[0]) is None:
+            raise UserError(f"CXX names a compiler {wanted[0]!r}, which is not on the path")
         return wanted
     for name in COMPILERS:
         if shutil.which(name):
-            return name
+            return [name]
     raise UserError(
         f"compiling the kernels takes a C++ compiler, and none of {', '.join(COMPILERS)} is on "
         "the path; everything works without them"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 
 from uncollapse.config import TrainingConfig
+from uncollapse.strategies.lazy_adam import LazyAdam
 
 # the devices for which PyTorch has a fused kernel of both optimisers
 FUSED_DEVICES = {"cpu", "cuda", "mps"}
@@ -23,7 +24,7 @@ def build_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) 
     fused = {p.device.type for p in learning} <= FUSED_DEVICES
     if config.optimizer == "sgd":
         return SGD(learning, config.learning_rate, weight_decay=config.weight_decay, fused=fused)
-    return Adam(
+    return LazyAdam(
         learning,
         config.learning_rate,
         eps=config.epsilon,

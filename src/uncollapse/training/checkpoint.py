@@ -44,14 +44,11 @@ class CheckpointStore:
         ``RUN/training``; made when something is first saved.
     keep : int
         How many checkpoints stay; the one before the last is there in case the last is damaged.
-    owner : bool
-        Whether :meth:`load` may tidy up and speak; of several processes, one does.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, *, owner: bool = True) -> None:
+    def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
-        self.owner = owner
         self.best = folder / "best" / "model.safetensors"
 
     def existing(self) -> list[Path]:
@@ -109,13 +106,12 @@ class CheckpointStore:
                 payload = _read(path)
             except RunError as error:
                 damage = damage or error
-                if self.owner:
-                    print(f"uncollapse: {error}; looking for an earlier one", file=sys.stderr)
+                print(f"uncollapse: {error}; looking for an earlier one", file=sys.stderr)
                 continue
-            if damage is not None and self.owner:
+            if damage is not None:
                 self._set_aside_after(path)
                 print(f"uncollapse: going on from {path}", file=sys.stderr)
-            if (path / BEST).exists() and self.owner:
+            if (path / BEST).exists():
                 self.best.parent.mkdir(parents=True, exist_ok=True)
                 _link(path / BEST, self.best.with_suffix(".tmp"))
                 self.best.with_suffix(".tmp").replace(self.best)

@@ -29,7 +29,7 @@ class Critic:
         self.model = model
         self.steps = settings.steps
         self.parameters = model.players()["critic"]
-        self.optimizer = Adam(self.parameters, settings.learning_rate)
+        self.optimizer = Adam(self.parameters, settings.learning_rate, fused=True)
 
     def lesson(self, batch: Batch) -> Callable[[], Tensor]:
         """What is lowered, ``(B,)``, computed anew whenever it is asked for."""

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from uncollapse.training.checkpoint import CheckpointStore
 from uncollapse.training.history import write_history
 from uncollapse.training.module import TrainingModule
-from uncollapse.training.processes import on_first_process
+from uncollapse.training.processes import on_first_process, share_weights
 from uncollapse.training.state import Row, capture_random, restore_random, seed_everything
 from uncollapse.training.totals import Totals
 
@@ -73,7 +73,8 @@ class Epochs(Callback):
             on_first_process(lambda: self.store.save_best(module.model))
         action = state.plateau.update(score, state.epoch, module.config.plateau)
         if action == "decay":
-            self.store.load_best(module.model)
+            on_first_process(lambda: self.store.load_best(module.model))
+            share_weights(module.model)
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()
         state.epoch += 1

@@ -15,6 +15,7 @@ from uncollapse.strategies.restart import restart_decoder
 from uncollapse.training.checkpoint import CheckpointStore
 from uncollapse.training.history import History
 from uncollapse.training.placement import Placement
+from uncollapse.training.processes import from_first_process, on_first_process, process_group
 from uncollapse.training.stage import Surroundings, quiet, run_stage
 from uncollapse.training.state import Row, RunState, derived_seed
 from uncollapse.tuning import tuned_process
@@ -41,6 +42,7 @@ def fit(
     resume: bool = False,
     show_progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    alone: bool = False,
 ) -> History:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
@@ -69,6 +71,8 @@ def fit(
     show_progress : bool
         A progress bar, if stderr is a terminal.
     callbacks : sequence of lightning.pytorch.Callback
+    alone : bool
+        Train in this process, whatever others there are: each of them may train a model of its own.
 
     Returns
     -------
@@ -87,32 +91,29 @@ def fit(
     for name, corpus in (("training", train), ("validation", validation)):
         if len(corpus) == 0:
             raise UserError(f"the {name} corpus has no sentences")
-    place = Placement.find(device)
+    place = Placement.find(device, alone=alone)
     run_folder = Path(run_folder)
-    run_folder.mkdir(parents=True, exist_ok=True)
     stages = build_stages(recipe)
-    stores = [
-        CheckpointStore(run_folder / stage.name / "training", owner=place.rank == 0)
-        for stage in stages
-    ]
-    begun = [bool(store.existing()) for store in stores]
-    if any(begun) and not resume:
-        raise UserError(f"{run_folder} holds a run already; resume it or choose another folder")
+    stores = [CheckpointStore(run_folder / stage.name / "training") for stage in stages]
     surroundings = Surroundings(
         train, validation, recipe.data.bucket_pool, place, show_progress, callbacks
     )
     home = next(model.parameters()).device
     rows: list[Row] = []
-    with quiet(), tuned_process():
+    with quiet(), tuned_process(), process_group(place):
+        on_first_process(lambda: run_folder.mkdir(parents=True, exist_ok=True))
+        begun = from_first_process(lambda: [bool(store.existing()) for store in stores])
+        if any(begun) and not resume:
+            raise UserError(f"{run_folder} holds a run already; resume it or choose another folder")
         for number, (stage, store) in enumerate(zip(stages[:-1], stores[:-1], strict=True)):
-            payload = store.load()
+            payload = from_first_process(store.load)
             if any(begun[number + 1 :]):  # the run has left this stage behind
                 rows += RunState.from_dict(payload["state"]).rows if payload else []
                 continue
             stage_seed = derived_seed(seed, number, ORDER_AND_NOISE)
             weighed = Objective(stage.objective)
             rows += run_stage(stage, model, weighed, surroundings, store, payload, stage_seed).rows
-        payload = stores[-1].load()
+        payload = from_first_process(stores[-1].load)
         if stages[-1].restart and payload is None:
             fresh = derived_seed(seed, len(stages), NEW_DECODER)
             restart_decoder(model, recipe, fresh, stages[-1].learning)

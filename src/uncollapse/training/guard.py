@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from uncollapse.embedding import gradient_values
+
 if TYPE_CHECKING:
     from uncollapse.data.batches import Batch
     from uncollapse.objectives.objective import Loss
@@ -41,7 +43,7 @@ def find_nonfinite(terms: Terms, loss: Loss, batch: Batch, module: nn.Module) ->
         if bad.any():
             return name + _sentences(bad, batch)
     for name, parameter in module.named_parameters():
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+        if parameter.grad is not None and not torch.isfinite(gradient_values(parameter)).all():
             return f"gradient of parameter {name.removeprefix('model.')}" + _sentences(
                 torch.ones(batch.size, dtype=torch.bool), batch
             )

@@ -9,12 +9,15 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from uncollapse.embedding import gradient_values
 from uncollapse.errors import RunError
+from uncollapse.latents.posteriors.refined import RefinedPosterior
 from uncollapse.objectives.schedules import Progress, weight_at
 from uncollapse.strategies.base import Pass
+from uncollapse.strategies.lazy_adam import keep_tables, let_go_of_tables
 from uncollapse.training.adversarial import AdversarialCritic, adversarial_terms
 from uncollapse.training.critic import Critic
 from uncollapse.training.guard import find_nonfinite
@@ -80,12 +83,23 @@ class TrainingModule(LightningModule):
         self.critic = Critic(self.model, settings) if settings is not None and learns else None
         if self.objective.adversarial is not None:
             self.critic = AdversarialCritic(self.model, self.objective.adversarial)
+        if processes() == 1 and not self._reads_whole_tables():
+            keep_tables(self.model, self.optimizer_of.values())
         return list(self.every_optimizer().values())
 
     def every_optimizer(self) -> dict[str, Optimizer]:
         """Those of the players, by name, and the critic's."""
         critic = {} if self.critic is None else {"critic": self.critic.optimizer}
         return self.optimizer_of | critic
+
+    def _reads_whole_tables(self) -> bool:
+        """Whether a step reads all embeddings, so that none can be left behind."""
+        refined = any(isinstance(part, RefinedPosterior) for part in self.model.modules())
+        forced = bool(self.model.objective.attribute_forcing)
+        return refined or forced or self.objective.adversarial is not None
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 (the name is Lightning's)
+        let_go_of_tables(self.optimizer_of.values())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _number: int) -> Batch:
         return batch.to(device)
@@ -147,13 +161,17 @@ class TrainingModule(LightningModule):
         """Clip by norm; the last stop before the update, hence where non-finite steps end."""
         held = [o.param_groups for o in self.optimizer_of.values()]
         parameters = [p for groups in held for group in groups for p in group["params"]]
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = [gradient_values(p) for p in parameters if p.grad is not None]
+        norm = get_total_norm(gradients)
         # one read of the device an update: the price of stopping before it
         sane = bool(torch.isfinite(norm + found.loss.total.detach()))
         if any_process([not sane], norm.device)[0]:
             self._refuse(find_nonfinite(found.terms, found.loss, found.batch, self))
-        if self.config.clip_norm is not None:
-            clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+        limit = self.config.clip_norm
+        # as PyTorch puts it; where it would multiply by 1, all gradients stay unread
+        if limit is not None and limit / (norm + 1e-6) < 1:
+            for gradient in gradients:
+                gradient.mul_(limit / (norm + 1e-6))
 
     def _refuse(self, what: str | None) -> None:
         """Stop every process together, naming what the first of them found."""

@@ -18,6 +18,7 @@ from uncollapse.training.epochs import Epochs
 from uncollapse.training.module import TrainingModule
 from uncollapse.training.monitor import CollapseMonitor
 from uncollapse.training.placement import Placement
+from uncollapse.training.processes import on_first_process, share_weights
 from uncollapse.training.progress import Progress
 from uncollapse.training.resume import Checkpoints, resumed_state
 from uncollapse.training.snapshots import Snapshots
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from uncollapse.model import Model
     from uncollapse.objectives.objective import Objective
     from uncollapse.strategies import Stage
+
+# training sentences whose statistics take the place of moving averages: those of so many are
+# known to a thousandth of a standard deviation
+RECALIBRATING = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,21 @@ def run_stage(
                     )
                 ),
             )
-    store.load_best(model)
+    root = trainer.strategy.root_device
+    model.to(root)  # where processes can talk about it
+    on_first_process(lambda: store.load_best(model))
+    share_weights(model)
     if stage.learning is None or "inference" in stage.learning:
-        root = trainer.strategy.root_device
-        model.to(root).recalibrate(
-            # every process goes over the whole corpus: they must end with the same numbers
-            lambda: (batch.to(root) for batch in sequential_batches(train, config.batch_size))
+        model.recalibrate(
+            lambda: (
+                batch.to(root)
+                for batch in sequential_batches(
+                    train.sample(RECALIBRATING),
+                    config.batch_size,
+                    rank=place.rank,
+                    world=place.world,
+                )
+            )
         )
     return state
 

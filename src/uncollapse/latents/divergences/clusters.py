@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from uncollapse.latents.processes import rows_of_all_processes
 
 DECAY = 0.99  # centres remember about a hundred batches: codes move while the encoder learns
 EMPTY = 0.1  # a centre with less than this share of its due is put somewhere else
@@ -43,7 +44,7 @@ class RunningClusters(nn.Module):
     @torch.no_grad()
     def update(self, z: Tensor) -> None:
         """Take in a batch of codes ``(B, D)``; of several processes, each takes in those of all."""
-        z = _of_all_processes(z)
+        z = rows_of_all_processes(z)
         share = len(z) / len(self.sizes)
         weakest = self.sizes.argmin(keepdim=True)  # (1,)
         empty = self.sizes[weakest] < EMPTY * share
@@ -63,18 +64,3 @@ class RunningClusters(nn.Module):
         """``(B, K)``; infinite for a centre that is not placed."""
         between = z[:, None] - self.centers.to(z)  # (B, K, D)
         return between.square().sum(-1).masked_fill(self.sizes == 0, torch.inf)
-
-
-def _of_all_processes(z: Tensor) -> Tensor:
-    """Codes ``(B, D)`` of every process, one after the other, the same in each."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return z
-    count = torch.tensor([len(z)], device=z.device)
-    counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(counts, count)
-    sizes = torch.cat(counts).tolist()
-    # shares of a batch may differ by a sentence, what is gathered must not
-    padded = F.pad(z, (0, 0, 0, max(sizes) - len(z))).contiguous()
-    codes = [torch.empty_like(padded) for _ in sizes]
-    distributed.all_gather(codes, padded)
-    return torch.cat([own[:size] for own, size in zip(codes, sizes, strict=True)])

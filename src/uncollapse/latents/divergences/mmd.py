@@ -13,6 +13,7 @@ from uncollapse.latents.divergences.base import Divergence
 from uncollapse.latents.divergences.clusters import RunningClusters
 from uncollapse.latents.divergences.kl import kl_per_dimension
 from uncollapse.latents.inference import Inference
+from uncollapse.latents.processes import rows_of_all_processes
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -60,9 +61,10 @@ class MMD(Divergence):
         z = inference.draw()  # (B, D)
         with torch.autocast(z.device.type, enabled=False):
             total = torch.zeros_like(z[:, 0])
-            if len(z) > 1:
-                other = inference.prior.rsample(len(z)).to(z)
-                total = total + self.weight * squared_mmd(z, other, self.kernel)
+            points = rows_of_all_processes(z)
+            if len(points) > 1:
+                other = rows_of_all_processes(inference.prior.rsample(len(z)).to(z))
+                total = total + self.weight * squared_mmd(points, other, self.kernel)
             if self.kl:
                 total = total + self.kl * kl_per_dimension(inference).sum(-1)
             if self.clusters is not None:

@@ -71,9 +71,9 @@ class MeanBatchNorm(nn.Module):
         self._sums = torch.zeros(3, self.shift.numel(), dtype=torch.float64).to(self.shift.device)
 
     def finish_recalibration(self) -> None:
-        """Put the gathered statistics in place of the moving averages."""
+        """Put the statistics gathered by all processes in place of the moving averages."""
         assert self._sums is not None
-        count, total, squares = self._sums
+        count, total, squares = over_processes(self._sums)
         mean = total / count
         self.running_mean.copy_(mean)
         self.running_variance.copy_(squares / count - mean.square())
