@@ -190,9 +190,9 @@ def speed(kind: str) -> str:
         if not workload.startswith(kind):
             continue
         flops = found["flops a token"][workload]
-        reference = [turn["tokens"] / turn["seconds"] for turn in next(iter(variants.values()))]
+        reference = [turn["count"] / turn["seconds"] for turn in next(iter(variants.values()))]
         for name, turns in variants.items():
-            rates = [turn["tokens"] / turn["seconds"] for turn in turns]
+            rates = [turn["count"] / turn["seconds"] for turn in turns]
             ratios = [own / plain for own, plain in zip(rates, reference, strict=True)]
             precision = "bf16" if "bf16" in name else "f32, tuned" if "f32" in name else "f32"
             best = max(found["limits"][precision].values())
@@ -212,11 +212,11 @@ def speed_summary() -> str:
     columns = [f"{p}{k}" for p in ("f32", "bf16") for k in (", no kernels", ", kernels")]
     rows = []
     for workload, variants in rounds.items():
-        plain = [turn["tokens"] / turn["seconds"] for turn in next(iter(variants.values()))]
+        plain = [turn["count"] / turn["seconds"] for turn in next(iter(variants.values()))]
         cells = []
         for column in columns:
             turns = variants.get(f"uncollapse {column}", [])
-            rates = [turn["tokens"] / turn["seconds"] for turn in turns]
+            rates = [turn["count"] / turn["seconds"] for turn in turns]
             pairs = zip(rates, plain, strict=True) if rates else ()
             cells.append(f"{median(own / other for own, other in pairs):.1f}" if rates else "–")
         rows.append(f"| {workload.replace('-', ', ', 1)} | {' | '.join(cells)} |")
