@@ -85,8 +85,9 @@ def test_the_reproduction_report_is_made_from_the_results(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 def test_local_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+        path = target.partition("#")[0]  # headings are checked where the site is built
+        if path and "://" not in target:
+            assert (page.parent / path).exists(), target
 
 
 def test_probes_page_names_every_figure() -> None:
