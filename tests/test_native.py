@@ -280,11 +280,14 @@ def refused(folder: Path, kind: type[Exception], message: str) -> None:
 def test_what_fails_its_check_is_not_kept(
     fresh: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text, right = library.SOURCE.read_text("utf-8"), "return 1.0f / (1.0f + exponential(-x));"
-    assert right in text
-    source = tmp_path_factory.mktemp("source") / "kernels.cpp"
-    source.write_text(text.replace(right, "return 1.0f / (1.001f + exponential(-x));"), "utf-8")
-    monkeypatch.setattr(library, "SOURCE", source)
+    right = "return 1.0f / (1.0f + exponential(-x));"
+    folder = tmp_path_factory.mktemp("source")
+    for path in library.FOLDER.glob("*.[ch]pp"):
+        text = path.read_text("utf-8")
+        assert (right in text) == (path.name == "recurrence.cpp")
+        wrong = text.replace(right, "return 1.0f / (1.001f + exponential(-x));")
+        (folder / path.name).write_text(wrong, "utf-8")
+    monkeypatch.setattr(library, "FOLDER", folder)
     refused(fresh, RunError, r"fail their check: lstm_forward is off by \d\.\de-0\d in float32$")
 
 
@@ -293,7 +296,7 @@ def test_what_crashes_is_not_kept(
 ) -> None:
     folder = tmp_path_factory.mktemp("source")
     (folder / "kernels.cpp").write_text("int nothing;", "utf-8")
-    monkeypatch.setattr(library, "SOURCE", folder / "kernels.cpp")
+    monkeypatch.setattr(library, "FOLDER", folder)
     refused(fresh, RunError, "fail their check: .*softmax_gradient_f32")
     monkeypatch.setattr(library, "_compile", lambda _, target: target.write_bytes(b"no library"))
     refused(fresh, RunError, "fail their check: .*cannot load the kernels")
@@ -302,9 +305,9 @@ def test_what_crashes_is_not_kept(
 def test_what_does_not_compile_is_an_error(
     fresh: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path_factory.mktemp("source") / "kernels.cpp"
-    source.write_text("int main( {}\n", "utf-8")
-    monkeypatch.setattr(library, "SOURCE", source)
+    folder = tmp_path_factory.mktemp("source")
+    (folder / "kernels.cpp").write_text("int main( {}\n", "utf-8")
+    monkeypatch.setattr(library, "FOLDER", folder)
     refused(fresh, RunError, "cannot compile the kernels: .*kernels.cpp:1:.* error")
 
 
@@ -340,7 +343,7 @@ def test_each_source_and_processor_has_its_own(
     assert here.is_relative_to(fresh)
     monkeypatch.setattr(library, "_processor", lambda: "another")
     elsewhere = library_path()
-    monkeypatch.setattr(library, "SOURCE", Path(__file__))
+    monkeypatch.setattr(library, "FOLDER", fresh)
     assert len({here, elsewhere, library_path()}) == 3
 
 

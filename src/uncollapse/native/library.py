@@ -14,7 +14,7 @@ from pathlib import Path
 from uncollapse.data.cache import default_cache
 from uncollapse.errors import RunError, UserError
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+FOLDER = Path(__file__).parent  # of the source
 # rounding stays IEEE's; what goes is errno, traps, and the sign of zeros
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
@@ -23,7 +23,8 @@ COMPILERS = ("c++", "g++", "clang++")
 
 def library_path() -> Path:
     """Where the kernels for this processor, system and version of the source are, or would be."""
-    facts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), _processor().encode()]
+    facts = [path.read_bytes() for path in _sources("*.[ch]pp")]
+    facts += [" ".join(FLAGS).encode(), _processor().encode()]
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     return default_cache() / "kernels" / f"kernels-{digest}.so"
 
@@ -62,8 +63,12 @@ def build_library() -> Path:
     return target
 
 
+def _sources(pattern: str) -> list[Path]:
+    return sorted(FOLDER.glob(pattern))
+
+
 def _compile(program: list[str], target: Path) -> None:
-    command = [*program, *FLAGS, str(SOURCE), "-o", str(target)]
+    command = [*program, *FLAGS, *map(str, _sources("*.cpp")), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr)
