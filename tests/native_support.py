@@ -15,7 +15,7 @@ from uncollapse.errors import UserError
 from uncollapse.native import Kernels, kernels
 from uncollapse.native.library import build_library
 
-# what each takes: Logits' or states' type, f32, integers
+# what each takes: logits' or states' type, f32, f64, integers
 TYPES = {
     "softmax_gradient": "Tif",
     "log_likelihood": "Tif",
@@ -25,6 +25,8 @@ TYPES = {
     "lstm_backward": "fffTTfT",
     "gru_forward": "fTfffTf",
     "gru_backward": "fffTTfTT",
+    "adam_catch_up": "fffiffffiidddd",
+    "adam_update": "ffffifff",
 }
 STRIDED = ("log_likelihood", "draw", "greatest")
 
@@ -53,7 +55,7 @@ def used(kernels_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Count
     def checked(
         self: Kernels, name: str, like: Tensor, arrays: tuple[Tensor, ...], *numbers: float
     ) -> None:
-        types = {"T": like.dtype, "f": torch.float32, "i": torch.int64}
+        types = {"T": like.dtype, "f": torch.float32, "d": torch.float64, "i": torch.int64}
         assert [array.dtype for array in arrays] == [types[kind] for kind in TYPES[name]], name
         assert all(array.device.type == "cpu" for array in arrays), name
         assert all(array.is_contiguous() for array in arrays[name in STRIDED :]), name

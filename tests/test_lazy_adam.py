@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -122,6 +123,15 @@ def test_late_steps_are_dense_adams(scale: float) -> None:
             assert dense.error(table) < 1.1 * NEGLIGIBLE
 
 
+@pytest.fixture(params=["stock", "native"])
+def ways(request: pytest.FixtureRequest) -> str:
+    """With the optional kernels and without."""
+    if request.param == "native":
+        request.getfixturevalue("used")
+    return request.param
+
+
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("scale", [1e-1, 1e-4, 1e-8])
 def test_in_f32_it_is_at_least_as_exact_as_dense_adam(scale: float) -> None:
     table, optimizer = start(torch.float32)
@@ -139,6 +149,7 @@ def test_in_f32_it_is_at_least_as_exact_as_dense_adam(scale: float) -> None:
     assert bool((off <= 1e-6 * dense.way + 4e-7 * exact.abs() + 1e-9).all())
 
 
+@pytest.mark.usefixtures("ways")
 def test_an_idle_row_in_f32_moves_as_far_as_it_should() -> None:
     """From 0, where rounding the weight hides nothing."""
     for begun, idle in ((1, 60), (30, 20), (700, 1), (600, 400)):
@@ -163,7 +174,7 @@ def test_after_the_dense_steps_no_sum_is_long(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(400):
         idle.advance(1e-3, lambda: first)
         shares = idle.shares(torch.arange(first, idle.step), torch.float32)
-        assert not len(shares.exact)
+        assert not shares.last.any()
 
 
 def test_a_rate_of_zero_moves_nothing() -> None:
@@ -224,6 +235,7 @@ READERS: list[Callable[[Embedding], Tensor]] = [
 ]
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("reader", range(len(READERS)))
 def test_whoever_reads_sees_all_steps_and_changes_nothing(reader: int) -> None:
     read = READERS[reader]
@@ -275,6 +287,7 @@ def saved(table: Embedding, optimizer: LazyAdam) -> dict:
     return torch.load(file, weights_only=True)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("at", [1, 57, 1100])
 def test_going_on_from_a_checkpoint_is_bit_for_bit(at: int) -> None:
     words = zipf(at + 60)
@@ -325,6 +338,18 @@ def test_when_it_is_let_go_dense_adam_goes_on() -> None:
         learn(table, optimizer, number, (words, 1e-2, 1e-3))
         dense.learn(number, (words, 1e-2, 1e-3))
     assert dense.error(table) < 1.1 * NEGLIGIBLE
+
+
+def test_kernels_need_no_dense_steps(used: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lazy_table, "DENSE_STEPS", 700)
+    table, optimizer = start(torch.float32)
+    dense = Dense(table)
+    for number, words in enumerate(zipf(60)):
+        learn(table, optimizer, number, (words, 1e-2, 1e-3))
+        dense.learn(number, (words, 1e-2, 1e-3))
+    assert used["adam_update"] == 59
+    off = (table.weight.detach() - dense.table.weight.detach()).abs()
+    assert bool((off <= 1e-6 * dense.way + 1e-7).all())
 
 
 class Tied(nn.Module):

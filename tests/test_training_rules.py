@@ -10,7 +10,7 @@ from torch import nn
 
 from uncollapse.config import PlateauConfig, TrainingConfig
 from uncollapse.strategies.joint import Joint
-from uncollapse.strategies.optimizers import build_optimizer
+from uncollapse.strategies.optimizers import build_optimizer, step_scaled
 from uncollapse.training.advice import Kind
 from uncollapse.training.plateau import Plateau
 from uncollapse.training.verdict import code_verdict, verdict, worst, worst_latent
@@ -208,3 +208,26 @@ def test_learning_rate_halves_and_follows_the_cosine() -> None:
     assert joint.learning_rate(5, 0) == pytest.approx(0.5)
     assert joint.learning_rate(10, 2) == pytest.approx(0.25)
     assert joint.learning_rate(19, 0) == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_scaled_step_is_that_of_scaled_gradients(optimizer: str, fused: bool) -> None:
+    modules = []
+    for scaled in (True, False):
+        torch.manual_seed(0)
+        module = nn.Linear(5, 4, bias=False)
+        # a large ε, for Adam forgets scales else
+        config = TrainingConfig(optimizer=optimizer, learning_rate=0.1, epsilon=1e-2)  # type: ignore[arg-type]
+        learner = build_optimizer(config, module.parameters())
+        for group in [learner.defaults, *learner.param_groups]:
+            group["fused"] = fused
+        for factor in (0.3, 1.0, 0.01, 1.0):
+            module.weight.grad = torch.randn(4, 5)
+            if scaled:
+                step_scaled(learner, factor)
+            else:
+                module.weight.grad *= factor
+                learner.step()
+        modules.append(module)
+    torch.testing.assert_close(modules[0].weight, modules[1].weight, rtol=1e-6, atol=1e-7)

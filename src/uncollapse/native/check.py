@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.native.kernels import Kernels
+from uncollapse.strategies.idle_steps import IdleSteps
 
 # of f32 results against float64, relative to the largest entry or to 1; bf16 has 8 bits
 LARGEST_ERROR = {torch.float32: 3e-6, torch.bfloat16: 8e-3}
@@ -53,6 +54,7 @@ def worst_errors(
         **_draw_errors(found, dtype, sizes),
         **_lstm_errors(found, dtype, sizes),
         **_gru_errors(found, dtype, sizes),
+        **(_adam_errors(found, sizes) if dtype == torch.float32 else {}),
     }
 
 
@@ -152,6 +154,44 @@ def _gru_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, f
         "gru_forward": max(_error(new_state, state), _error(hidden, state)),
         "gru_backward": max(_error(mine, exact) for mine, exact in pairs),
     }
+
+
+def _adam_errors(found: Kernels, sizes: Sizes) -> dict[str, float]:
+    """Of rows that were idle from every step on, early and late, and of a step of theirs."""
+    betas, rate, epsilon, steps = (0.9, 0.999), 1e-3, 1e-8, 900
+    idle = IdleSteps(betas)
+    for _ in range(steps):
+        idle.advance(rate, lambda: 0)
+    since = torch.randint(1, steps + 1, (sizes.rows,))
+    since[: sizes.rows // 2] = steps - torch.arange(sizes.rows // 2) % 70
+    rows = torch.randperm(2 * sizes.rows)[: sizes.rows]
+    p, m = torch.randn(2, 2 * sizes.rows, sizes.width)
+    v, gradient = m.square() * torch.rand(m.shape), torch.randn(sizes.rows, sizes.width)
+    parts = (torch.zeros_like(p), m, v)  # from 0: a large weight would hide its movement
+    caught_up = found.adam_catch_up(
+        parts, rows, idle.shares(since, torch.float32).arrays(), epsilon
+    )
+    moved, first, second = (
+        torch.zeros(len(rows), sizes.width).double(),
+        m[rows].double(),
+        v[rows].double(),
+    )
+    for step in range(1, steps + 1):
+        late = (since < step)[:, None]
+        first = torch.where(late, first * betas[0], first)
+        second = torch.where(late, second * betas[1], second)
+        below = (second / (1 - betas[1] ** step)).sqrt() + epsilon
+        moved -= torch.where(late, rate / (1 - betas[0] ** step) * first / below, 0)
+    exact = (moved, first, second)
+    errors = [_error(one / rate, other / rate) for one, other in zip(caught_up, exact, strict=True)]
+    table = (p, m, v)
+    gains = (1 - betas[0], betas[1], 1 - betas[1])
+    found.adam_update(caught_up, gradient, rows, table, 0.5, *gains, rate, 1.1, epsilon)
+    first = first + (1 - betas[0]) * (0.5 * gradient - first)
+    second = second + (1 - betas[1]) * ((0.5 * gradient).square() - second)
+    exact = (moved - rate * first / (1.1 * second.sqrt() + epsilon), first, second)
+    after = [_error(one[rows], other) for one, other in zip(table, exact, strict=True)]
+    return {"adam_catch_up": max(errors), "adam_update": max(after)}
 
 
 def _error(found: Tensor, exact: Tensor) -> float:

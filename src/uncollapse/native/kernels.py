@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +34,13 @@ _SIGNATURES = {
     "gru_forward": [_ARRAY] * 7 + [_SIZE] * 2,
     "gru_backward": [_ARRAY] * 8 + [_SIZE] * 2,
 }
+# for f32 alone
+_WIDE_SIGNATURES = {
+    "adam_catch_up": [_ARRAY] * 14 + [_SIZE] * 2 + [_REAL],
+    "adam_update": [_ARRAY] * 8 + [_SIZE] * 2 + [_REAL] * 7,
+}
 _SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
+Parts = tuple[Tensor, Tensor, Tensor]  # weights and both moments
 
 
 @functools.cache
@@ -97,8 +104,10 @@ class Kernels:
                 f"{SWITCH}=off does without"
             ) from error
         self._functions = {}
-        for name, arguments in _SIGNATURES.items():
+        for name, arguments in (_SIGNATURES | _WIDE_SIGNATURES).items():
             for dtype, suffix in _SUFFIX.items():
+                if name in _WIDE_SIGNATURES and dtype != torch.float32:
+                    continue
                 function = getattr(library, f"{name}_{suffix}")
                 function.argtypes = [*arguments, _THREADS]
                 function.restype = None
@@ -199,6 +208,29 @@ class Kernels:
         """Gradient of a step: of both shares of the gates; ``of_state`` moves on."""
         arrays = (gates, inner, before, of_output, of_hidden, of_state, of_given, of_recurrent)
         self._call("gru_backward", of_given, arrays, *before.shape)
+
+    def adam_catch_up(
+        self, parts: Parts, rows: Tensor, idle: Sequence[Tensor], epsilon: float
+    ) -> Parts:
+        """Rows ``(n,)`` of a table and its moments ``(V, E)`` at the present step, ``(n, E)``.
+
+        ``idle`` says what they missed: `Shares.arrays`.
+        """
+        found = [torch.empty(len(rows), parts[0].shape[1]) for _ in parts]
+        arrays = (*parts, rows, *found, *idle)
+        self._call("adam_catch_up", parts[0], arrays, *found[0].shape, epsilon)
+        return found[0], found[1], found[2]
+
+    def adam_update(
+        self, found: Parts, gradient: Tensor, rows: Tensor, parts: Parts, *numbers: float
+    ) -> None:
+        """A step of rows ``(n,)`` that were ``found``, ``(n, E)`` each, into ``parts`` ``(V, E)``.
+
+        ``numbers`` are a factor of the gradient, 1 − β₁, β₂, 1 − β₂, the rate and the scale of the
+        root without their biases, and ε.
+        """
+        arrays = (*found, gradient.contiguous(), rows, *parts)
+        self._call("adam_update", gradient, arrays, *gradient.shape, *numbers)
 
     def _call(
         self, name: str, like: Tensor, arrays: tuple[Tensor, ...], *numbers: float | int

@@ -31,28 +31,52 @@ FIRST_CAPACITY = 1024  # steps that there is room for at first
 
 @dataclass
 class Shares:
-    """What n rows that were idle need, ``(n, 1)`` each unless said.
+    """What n rows that were idle need.
 
     Attributes
     ----------
-    total, mean, second, third : Tensor
-        Σa, b̄, Σa · C₂ and −Σa · C₃.
-    of_first, of_second : Tensor
-        β₁ᵏ and β₂ᵏ.
-    exact : Tensor
-        ``(r,)``: those rows whose sum is computed as it stands; there ``total`` is 0.
-    terms : list of (Tensor, Tensor)
-        aⱼ and bⱼ ``(i, 1)`` for j = 1, 2, …, of the first i of ``exact`` that are idle so long.
+    columns : Tensor
+        ``(6, n)``: Σa, b̄, Σa · C₂, −Σa · C₃, β₁ᵏ and β₂ᵏ.
+    place, last : Tensor
+        ``(n,)`` int64: where in ``rate`` and ``scale`` the step s stands; and over how many steps
+        the sum of a row is taken as it stands, in which case Σa is 0, or 0.
+    first, second : Tensor
+        By age j: β₁ʲ and √β₂ʲ, float64.
+    rate, scale : Tensor
+        By step: lr / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ), float64.
     """
 
-    total: Tensor
-    mean: Tensor
+    columns: Tensor
+    place: Tensor
+    last: Tensor
+    first: Tensor
     second: Tensor
-    third: Tensor
-    of_first: Tensor
-    of_second: Tensor
-    exact: Tensor
-    terms: list[tuple[Tensor, Tensor]]
+    rate: Tensor
+    scale: Tensor
+
+    def arrays(self) -> tuple[Tensor, ...]:
+        """All of them."""
+        return self.columns, self.place, self.last, self.first, self.second, self.rate, self.scale
+
+    def terms(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Sums as they stand, term by term.
+
+        Returns
+        -------
+        exact : Tensor
+            ``(r,)``: the rows whose sums they are, those that were idle longest first.
+        terms : list of (Tensor, Tensor)
+            aⱼ and bⱼ ``(i, 1)`` for j = 1, 2, …, of the first i of ``exact``.
+        """
+        exact = self.last.nonzero().squeeze(1)
+        exact = exact[self.last[exact].argsort(descending=True, stable=True)]
+        place, last = self.place[exact], self.last[exact]
+        terms = []
+        for age in range(1, int(last[0]) + 1 if len(last) else 0):
+            at = place[last >= age] + age
+            a, b = self.first[age] * self.rate[at], self.second[age] * self.scale[at]
+            terms.append((a.to(self.columns)[:, None], b.to(self.columns)[:, None]))
+        return exact, terms
 
 
 class IdleSteps:
@@ -123,27 +147,19 @@ class IdleSteps:
         last = np.minimum(age, self.window)  # of the j that count
         least = self._powers[1, last] * self._scale[place + last]
         direct = fourth > NEGLIGIBLE * mean**3 * least
-        exact = np.flatnonzero(direct)
-        exact = exact[np.argsort(-last[exact], kind="stable")]  # the longest idle first
-        terms = self._terms(place[exact], last[exact], dtype)
         total = np.where(direct, 0, total)
         columns = [total, mean, total * second, -total * third]
         columns += [self._powers[0, age], self._powers[2, age]]
-        parts = torch.from_numpy(np.stack(columns)).to(dtype)[:, :, None]  # (6, n, 1)
-        whole, middle, two, three, first, squared = parts.unbind()
-        return Shares(whole, middle, two, three, first, squared, torch.from_numpy(exact), terms)
-
-    def _terms(
-        self, place: np.ndarray, last: np.ndarray, dtype: torch.dtype
-    ) -> list[tuple[Tensor, Tensor]]:
-        terms = []
-        for age in range(1, int(last.max(initial=0)) + 1):
-            count = int(np.searchsorted(-last, -age, side="right"))  # idle for as long
-            a = self._powers[0, age] * self._rate[place[:count] + age]
-            b = self._powers[1, age] * self._scale[place[:count] + age]
-            pair = torch.from_numpy(np.stack([a, b])).to(dtype)[:, :, None]
-            terms.append((pair[0], pair[1]))
-        return terms
+        powers, rate, scale = map(torch.from_numpy, (self._powers, self._rate, self._scale))
+        return Shares(
+            torch.from_numpy(np.stack(columns)).to(dtype),
+            torch.from_numpy(place),
+            torch.from_numpy(np.where(direct, last, 0)),
+            powers[0],
+            powers[1],
+            rate,
+            scale,
+        )
 
     def _make_room(self, oldest: int) -> None:
         """Forget steps before ``oldest``; if those after it fill half of the room, double it."""

@@ -47,12 +47,14 @@ class LazyAdam(Adam):
         """One step, against gradients of which those of kept tables may be sparse."""
         assert closure is None
         aside: list[tuple[LazyTable, Tensor]] = []
+        scale = getattr(self, "grad_scale", None)
+        factor = 1.0 if scale is None else 1 / float(scale)
         for table in self.tables:
             gradient = table.weight.grad
             if gradient is None:
                 continue
             if table.wakes():
-                table.update(gradient)
+                table.update(gradient, factor)
                 aside.append((table, gradient))
                 table.weight.grad = None  # nothing is left to PyTorch
             elif gradient.is_sparse:  # it fell asleep after the pass

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.optim import Adam
 
 from uncollapse.embedding import Embedding
-from uncollapse.strategies.adam_rows import catch_up, update
+from uncollapse.strategies.adam_rows import Parts, caught_up, kernels_of, update
 from uncollapse.strategies.idle_steps import IdleSteps, note_rate, rates_after
 
-DENSE_STEPS = 700  # the first ones, in which idle rows move too unevenly for sums in closed form
+# the first ones, in which idle rows move too unevenly for sums in closed form; to a kernel sums as
+# they stand are little work, and it needs but the moments of a first step
+DENSE_STEPS, DENSE_STEPS_OF_KERNELS = 700, 1
 ROWS = 1024  # that are caught up at once when the whole table is
 
 
@@ -38,7 +40,7 @@ class LazyTable:
         self.module = module
         self.weight = module.weight
         self._state: dict[str, Any] | None = None  # None: it sleeps
-        self._looked_up: tuple[Tensor, tuple[Tensor, Tensor, Tensor]] | None = None
+        self._looked_up: tuple[Tensor, Parts] | None = None
         self._written = (0, 0)  # tells whether a shown table was written to
         (self._number,) = (
             number
@@ -75,25 +77,23 @@ class LazyTable:
     # --- what the optimiser asks for --------------------------------------------------------
 
     @torch.no_grad()
-    def update(self, gradient: Tensor) -> None:
-        """One step of Adam, of the rows that ``gradient`` has."""
+    def update(self, gradient: Tensor, factor: float = 1.0) -> None:
+        """One step of Adam, of the rows that ``gradient`` has, scaled by ``factor``."""
         if gradient.is_sparse:
             gradient = gradient.coalesce()
             rows, values = gradient._indices()[0], gradient._values()
         else:
             rows, values = torch.arange(len(gradient)), gradient
         self._resume()
-        p, m, v = self._found(rows)  # (n, E) each
+        found = self._found(rows)
         state, group, rate = self._state, self._group, float(self._group["lr"])
         assert state is not None
         state["step"] += 1
         note_rate(state["rates"], self._idle.step + 1, rate)
         self._idle.advance(rate, self._oldest)
-        step = self._idle.step
-        p = update(p, m, v, values, step, rate, group["betas"], group["eps"])
-        for part, result in zip(self._parts(), (p, m, v), strict=True):
-            part.index_copy_(0, rows, result)
-        state["since"][rows] = step
+        step, betas, epsilon = self._idle.step, group["betas"], group["eps"]
+        update(found, values, rows, self._parts(), step, rate, betas, epsilon, factor)
+        state["since"].index_fill_(0, rows, step)
 
     def wakes(self) -> bool:
         """Whether steps of this table are for `update`."""
@@ -109,7 +109,8 @@ class LazyTable:
         self._state = self._looked_up = None
         step = int(state.get("step", 0))
         if "since" not in state:
-            if step < DENSE_STEPS:
+            native = step > 0 and kernels_of((self.weight, state["exp_avg"], state["exp_avg_sq"]))
+            if step < (DENSE_STEPS_OF_KERNELS if native else DENSE_STEPS):
                 self.module.let_go()
                 return
             state["since"] = torch.full((len(self.weight),), step)
@@ -164,7 +165,7 @@ class LazyTable:
             state["since"][rows] = self._idle.step
             self._looked_up = None
 
-    def _found(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _found(self, rows: Tensor) -> Parts:
         """Rows and their moments as they should stand, perhaps from when they were looked up."""
         seen, self._looked_up = self._looked_up, None
         if seen is not None:
@@ -175,24 +176,24 @@ class LazyTable:
                 return p[first:], m[first:], v[first:]
         return self._caught_up(rows)
 
-    def _caught_up(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _caught_up(self, rows: Tensor) -> Parts:
         """Copies of rows and their moments, ``(n, E)`` each, at the present step."""
         assert self._state is not None
-        p, m, v = (part.index_select(0, rows) for part in self._parts())
-        since = self._state["since"][rows]
+        parts, since = self._parts(), self._state["since"][rows]
+        shares = self._idle.shares(since, parts[0].dtype)
         if "behind" in self._state:  # bit for bit what they would be had nobody looked
+            p, m, v = (part.index_select(0, rows) for part in parts)
             late = since < self._idle.step
             p[late] = self._state["behind"][torch.searchsorted(self._rows_behind(), rows[late])]
-        shares = self._idle.shares(since, p.dtype)
-        catch_up(p, m, v, shares, self._group["eps"])
-        return p, m, v
+            parts, rows = (p, m, v), torch.arange(len(rows))
+        return caught_up(parts, rows, shares, self._group["eps"])
 
     def _move(self, rows: Tensor) -> None:
         """Bring rows, but not their moments, to the present step."""
         for some in rows.split(ROWS):
             self.weight.index_copy_(0, some, self._caught_up(some)[0])
 
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _parts(self) -> Parts:
         """Weights and moments, ``(V, E)`` each."""
         assert self._state is not None
         return self.weight, self._state["exp_avg"], self._state["exp_avg_sq"]

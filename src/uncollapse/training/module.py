@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from uncollapse.latents.posteriors.refined import RefinedPosterior
 from uncollapse.objectives.schedules import Progress, weight_at
 from uncollapse.strategies.base import Pass
 from uncollapse.strategies.lazy_adam import keep_tables, let_go_of_tables
+from uncollapse.strategies.optimizers import step_scaled
 from uncollapse.training.adversarial import AdversarialCritic, adversarial_terms
 from uncollapse.training.critic import Critic
 from uncollapse.training.guard import find_nonfinite
@@ -142,9 +144,9 @@ class TrainingModule(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             # the loss is a share of the global batch mean, and processes *average* gradients
             self.manual_backward(found.loss.total * processes())
-        self._clip(found)
+        factor = self._clipping(found)
         for name in optimizers:
-            self.optimizer_of[name].step()
+            step_scaled(self.optimizer_of[name], factor)
 
     def random_batch(self, number: int) -> Batch:
         """A training batch at random: a function of the run's seed, its progress and ``number``."""
@@ -157,21 +159,23 @@ class TrainingModule(LightningModule):
             dist.all_reduce(values)
         return values.tolist()
 
-    def _clip(self, found: Pass) -> None:
-        """Clip by norm; the last stop before the update, hence where non-finite steps end."""
+    def _clipping(self, found: Pass) -> float:
+        """What to scale gradients by to clip them by norm.
+
+        It is the last stop before the update, hence where steps that are not finite end.
+        """
         held = [o.param_groups for o in self.optimizer_of.values()]
         parameters = [p for groups in held for group in groups for p in group["params"]]
         gradients = [gradient_values(p) for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         # one read of the device an update: the price of stopping before it
-        sane = bool(torch.isfinite(norm + found.loss.total.detach()))
-        if any_process([not sane], norm.device)[0]:
+        norm, total = torch.stack([norm, found.loss.total.detach().to(norm)]).tolist()
+        sane = math.isfinite(norm) and math.isfinite(total)
+        if any_process([not sane], self.device)[0]:
             self._refuse(find_nonfinite(found.terms, found.loss, found.batch, self))
         limit = self.config.clip_norm
-        # as PyTorch puts it; where it would multiply by 1, all gradients stay unread
-        if limit is not None and limit / (norm + 1e-6) < 1:
-            for gradient in gradients:
-                gradient.mul_(limit / (norm + 1e-6))
+        # as PyTorch puts it
+        return 1.0 if limit is None else min(1.0, limit / (norm + 1e-6))
 
     def _refuse(self, what: str | None) -> None:
         """Stop every process together, naming what the first of them found."""
