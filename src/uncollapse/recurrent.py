@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from uncollapse.native import kernels_for
 from uncollapse.precision import as_autocast, widened
+from uncollapse.tuning import in_multiples
 
 Cell = nn.LSTM | nn.GRU | nn.RNN
 
@@ -73,7 +74,7 @@ def run_words(
     weight, _, bias, _ = cell.all_weights[0]
     width = rows.shape[1]
     # f32, as the gradients of many words are added up
-    projected = widened(F.linear(rows, weight[:, :width], bias))  # (n, G)
+    projected = widened(F.linear(in_multiples(rows), weight[:, :width], bias))  # (n and more, G)
     given = F.embedding(words.t(), projected)  # (T, B, G)
     if beside is not None:
         given = given + F.linear(beside, weight[:, width:])

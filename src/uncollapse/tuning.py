@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.backends.mkldnn as mkldnn
+from torch import Tensor
 
 # glibc's names for mallopt parameters (malloc.h)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -19,6 +20,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 LARGEST_ERROR = 1e-5
 # compiled kernels that oneDNN and PyTorch's layer above it may each keep
 KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
+MULTIPLE = 64  # of rows
 MATMUL: Any = getattr(mkldnn, "matmul")  # noqa: B009 (an attribute set at run time)
 
 
@@ -49,6 +51,18 @@ def bound_kernel_caches() -> None:
     """
     for name, value in KEPT_KERNELS.items():
         os.environ.setdefault(name, value)
+
+
+def in_multiples(rows: Tensor) -> Tensor:
+    """Rows ``(N, ·)`` and then zeros, `MULTIPLE` or a multiple of it in all.
+
+    Each number of rows gets matrix kernels of its own, and compiling those costs more than
+    multiplying a few rows of zeros.
+    """
+    missing = -len(rows) % MULTIPLE
+    if not missing:
+        return rows
+    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
 
 
 @functools.cache

@@ -11,12 +11,10 @@ from torch.autograd.function import once_differentiable
 from uncollapse.decoders.vocabulary import VocabularyRows, softmax_
 from uncollapse.native import kernels_for
 from uncollapse.precision import as_autocast
+from uncollapse.tuning import MULTIPLE, in_multiples
 
 # logits alive at once: 256 MB in f32; a batch that has more goes through in parts
 ALIVE = 1 << 26
-# rows come in multiples of this: each number of rows gets matrix kernels of its own, and
-# compiling those costs more than a few rows of zeros
-MULTIPLE = 64
 # rows of bf16 logits that are widened to f32 at once, in cache
 WIDENED = 64
 
@@ -61,7 +59,7 @@ class _TokenNLL(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         ctx.parts = _parts(len(features), len(weight))
         if len(ctx.parts) == 1:
-            padded = _in_multiples(features)
+            padded = in_multiples(features)
             nll, logits = _gradient_of_logits(padded, weight, targets)
             ctx.save_for_backward(padded, weight, logits)
             return nll
@@ -79,7 +77,7 @@ class _TokenNLL(torch.autograd.Function):
             _, *products = _products(features, weight, targets, ctx.parts, gradient)
             return products[0], products[1].to(weight.dtype), None
         features, weight, logits = ctx.saved_tensors
-        scale = _in_multiples(gradient[:, None])  # (N, 1)
+        scale = in_multiples(gradient[:, None])  # (N, 1)
         of_features = torch.mm(logits, weight)[: len(gradient)].mul_(gradient[:, None])  # (N, H)
         of_weight = None
         if ctx.needs_input_grad[1]:
@@ -107,24 +105,16 @@ def _products(
     losses, of_features = [], torch.empty_like(features)
     of_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
     for part in parts:
-        padded = _in_multiples(features[part])
+        padded = in_multiples(features[part])
         nll, logits = _gradient_of_logits(padded, weight, targets[part])
         product = torch.mm(logits, weight)[: len(nll)]
         if scale is not None:
             product *= scale[part, None]
-            padded = (padded * _in_multiples(scale[part, None])).to(padded.dtype)
+            padded = (padded * in_multiples(scale[part, None])).to(padded.dtype)
         of_features[part] = product
         of_weight += torch.mm(logits.t(), padded)
         losses.append(nll)
     return torch.cat(losses), of_features, of_weight
-
-
-def _in_multiples(rows: Tensor) -> Tensor:
-    """Rows ``(N, ·)`` and then zeros, `MULTIPLE` or a multiple of it in all."""
-    missing = -len(rows) % MULTIPLE
-    if not missing:
-        return rows
-    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
 
 
 def _gradient_of_logits(padded: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
