@@ -191,12 +191,15 @@ def speed(kind: str) -> str:
             continue
         flops = found["flops a token"][workload]
         reference = [turn["count"] / turn["seconds"] for turn in next(iter(variants.values()))]
+        limits = found["limits by round"][workload]
         for name, turns in variants.items():
             rates = [turn["count"] / turn["seconds"] for turn in turns]
             ratios = [own / plain for own, plain in zip(rates, reference, strict=True)]
-            precision = "bf16" if "bf16" in name else "f32, tuned" if "f32" in name else "f32"
-            best = max(found["limits"][precision].values())
-            share = f"{1e-9 * flops * median(rates) / best:.0%}" if flops else "–"
+            place = 2 if "bf16" in name else 1 if "f32" in name else 0
+            share = "–"
+            if limits:
+                pairs = zip(rates, limits, strict=True)
+                share = f"{median(1e-9 * flops * rate / own[place] for rate, own in pairs):.0%}"
             spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             rows.append(
                 f"| {workload.removeprefix(kind + '-')} | {name} | {number(median(rates))} "

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from speed_flops import Context, scoring_flops, training_flops
-from speed_machine import Limits, command, describe, gemm_limits
+from speed_machine import F32, MACHINE, TURN, command, describe, gemm_limits, limits_in_turns
 from speed_settings import (
     DIALOGUE,
     SEED,
@@ -39,14 +39,14 @@ from speed_settings import (
 from speed_startup import TIMES, epoch, show_epoch, show_starts, starts
 from speed_tables import show_limits, show_workload
 from speed_training import warm_up
-from speed_turns import Round, take_turns
+from speed_turns import Round, Variant, take_turns
 from speed_variants import Workload, workloads
 
 from uncollapse.errors import UserError, unknown_name
 
 START_UP = "start-up"
 # little time, but the same sizes
-QUICK = {"rounds": 3, "scale": 0.4, "warm_up": 60}
+QUICK = {"rounds": 3, "scale": 0.4, "warm_up": 60, "settle": 4.0}
 # for a test of this script: nothing but that it runs
 TINY = {
     "embedding_dim": 16,
@@ -57,6 +57,7 @@ TINY = {
     "samples": 5,
     "rows": 4,
     "warm_up": 1,
+    "settle": 0.0,
     "max_length": 6,
     "own_sizes": False,
 }
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits = gemm_limits(types, 0.01, 64) if options.tiny else gemm_limits(types)
         show_limits(limits)
         found: dict[str, Any] = {"limits": limits}
-        rounds = found["rounds"] = measure(settings, chosen, limits, tiny=options.tiny)
+        rounds, limits_by_round = measure(settings, chosen, tiny=options.tiny)
+        found |= {"rounds": rounds, "limits by round": limits_by_round}
         known = workloads(settings)
         found["flops a token"] = {name: flops_of(settings, known[name]) for name in rounds}
         if START_UP in chosen:
@@ -136,10 +138,11 @@ def choose(settings: Settings, names: Sequence[str] | None) -> list[str]:
 
 
 def measure(
-    settings: Settings, chosen: Sequence[str], limits: Limits, *, tiny: bool
-) -> dict[str, dict[str, list[Round]]]:
-    """Run workloads, and print each as it ends."""
+    settings: Settings, chosen: Sequence[str], *, tiny: bool
+) -> tuple[dict[str, dict[str, list[Round]]], dict[str, list[list[float]]]]:
+    """Run workloads, and print each as it ends; also what the machine could do meanwhile."""
     found: dict[str, dict[str, list[Round]]] = {}
+    limits: dict[str, list[list[float]]] = {}
     talks: bool | None = None  # whether there are dialogues, once that is known
     for name, workload in workloads(settings).items():
         if name not in chosen:
@@ -151,9 +154,15 @@ def measure(
                 continue
         if workload.needs_weights:
             warm_up(settings, workload.family)
-        found[name] = take_turns(workload.variants, settings.rounds)
-        show_workload(name, workload, found[name], flops_of(settings, workload), limits)
-    return found
+        flops, variants = flops_of(settings, workload), workload.variants
+        if flops is not None:  # a share is of what the machine could do at the time
+            types = len(tokenizer(settings, workload.family))
+            options = {"types": types, "seconds": 0.01 if tiny else TURN}
+            variants = variants | {MACHINE: Variant(limits_in_turns, options, F32)}
+        turns = found[name] = take_turns(variants, settings.rounds)
+        limits[name] = [turn.figures for turn in turns.pop(MACHINE, [])]
+        show_workload(name, workload, turns, flops, limits[name])
+    return found, limits
 
 
 def flops_of(settings: Settings, workload: Workload) -> float | None:

@@ -11,12 +11,18 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speed_turns import Turns
 
 FILES = ("--json", "--figure", "--read")  # options that name a file
 F32, TUNED, BF16 = "f32", "f32, tuned", "bf16"
 SECONDS = 0.5  # of every measurement
 ROUNDS = 5
+MACHINE = "machine"  # the variant that measures limits
+TURN = 0.1  # seconds of every measurement within a round
+PRECISIONS = (F32, TUNED, BF16)
 Limits = dict[str, dict[str, float]]  # by precision, then by shape, GFLOP/s
 
 
@@ -115,6 +121,8 @@ def _rate(a: Any, b: Any, seconds: float) -> float:
     return 2e-9 * len(a) * len(b) * a.shape[1] * count / passed
 
 
-def limit(limits: Limits, precision: str) -> float:
-    """The best rate of a precision."""
-    return max(limits[precision].values())
+def limits_in_turns(turns: Turns, *, types: int, seconds: float = TURN) -> None:
+    """Take turns at what the machine can do: the best rate of each of `PRECISIONS`."""
+    while turns.next():
+        found = gemm_limits(types, seconds)
+        turns.done(0, figures=[max(found[name].values()) for name in PRECISIONS])

@@ -27,6 +27,7 @@ class Settings:
     samples: int = 500
     rows: int = 256  # sentences written at once
     warm_up: int = 120  # batches of training before likelihood and sampling
+    settle: float = 8.0  # seconds of training before the first round: shapes get their kernels
     max_length: int = 100
     own_sizes: bool = True  # whether recipes that have sizes of their own keep them
     kernels: bool = False  # whether there are native kernels to compare

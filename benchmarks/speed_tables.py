@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, median
 
-from speed_machine import BF16, TUNED, Limits, limit
+from speed_machine import BF16, PRECISIONS, TUNED, Limits
 from speed_turns import Round
 from speed_variants import Workload
 
@@ -19,13 +19,22 @@ def show_limits(limits: Limits) -> None:
     print(f"\n{'matrix products, GFLOP/s':34}" + "".join(f"{shape:>22}" for shape in shapes))
     for precision, rates in limits.items():
         print(f"  {precision:32}" + "".join(f"{rate:22,.0f}" for rate in rates.values()))
-    print('  shares below are of the better of the two; "tuned" is f32 as the package computes it')
+    print('  "tuned" is f32 as the package computes it; shares below are of the better of the two,')
+    print("  measured anew in each round")
 
 
 def show_workload(
-    name: str, workload: Workload, rounds: Rounds, flops: float | None, limits: Limits
+    name: str,
+    workload: Workload,
+    rounds: Rounds,
+    flops: float | None,
+    limits: Sequence[Sequence[float]],
 ) -> None:
-    """Print the rows of a workload; ``flops`` is the naive arithmetic of a token."""
+    """Print the rows of a workload.
+
+    ``flops`` is the naive arithmetic of a token; ``limits`` is what each of `PRECISIONS` reached
+    in every round.
+    """
     plain = next(iter(rounds))
     columns = f"{'tokens/s':>13}"
     columns += f"{'GFLOP/s':>9}{'of limit':>9}" if flops else ""
@@ -35,9 +44,12 @@ def show_workload(
         ratios = ratios_of(turns, rounds[plain])
         row = f"  {variant:32}{rate:13,.4g}"
         if flops:
-            speed = 1e-9 * flops * rate
-            best = limit(limits, workload.variants[variant].limit)
-            row += f"{speed:9,.0f}{speed / best:9.0%}"
+            place = PRECISIONS.index(workload.variants[variant].limit)
+            shares = [
+                1e-9 * flops * turn.rate / own[place]
+                for turn, own in zip(turns, limits, strict=True)
+            ]
+            row += f"{1e-9 * flops * rate:9,.0f}{median(shares):9.0%}"
         row += f"{turns[-1].peak_mb:9,.0f}"
         print(f"{row}   {median(ratios):6.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
     if workload.kind == "likelihood":

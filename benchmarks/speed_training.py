@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -37,7 +38,10 @@ def plain(settings: Settings, turns: Turns, *, family: str, batches: int, pool: 
     whole = corpus(settings, family, "train")
     order = BucketedBatches(whole, config.batch_size, pool=pool, seed=SEED).epoch(0)
     torch.manual_seed(SEED)
-    train_step(model, optimizer, next(order), config.clip_norm)  # warms up
+    begin = time.perf_counter()
+    train_step(model, optimizer, next(order), config.clip_norm)
+    while time.perf_counter() - begin < settings.settle:
+        train_step(model, optimizer, next(order), config.clip_norm)
     while turns.next():
         tokens = 0
         for _ in range(batches):
@@ -52,15 +56,21 @@ def ours(settings: Settings, turns: Turns, *, family: str, batches: int, precisi
     from lightning.pytorch import Callback
 
     class Rounds(Callback):
-        left, tokens = 1, 0  # the first batch warms up
+        left, tokens, begin = 0, 0, 0.0  # no round has begun
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.begin = self.begin or time.perf_counter()
 
         def on_train_batch_end(self, *what: Any) -> None:
-            _, _, _, batch, number = what  # trainer, module and outputs come first
-            self.left -= 1
-            self.tokens += int((batch.lengths - 1).sum())
-            if self.left > 0:
-                return
-            if number > 0:
+            _, _, _, batch, _ = what  # trainer, module and outputs come first
+            if self.left == 0:
+                if time.perf_counter() - self.begin < settings.settle:
+                    return
+            else:
+                self.left -= 1
+                self.tokens += int((batch.lengths - 1).sum())
+                if self.left > 0:
+                    return
                 turns.done(self.tokens)
             if not turns.next():
                 os._exit(0)  # there is no need to end the run well

@@ -260,6 +260,9 @@ def test_speed_benchmark_runs(tmp_path: Path) -> None:
         for turn, reference in zip(ours, plain, strict=True):
             assert turn["figures"] == pytest.approx(reference["figures"], abs=1e-3)
     assert all(min(rates.values()) > 0 for rates in found["limits"].values())
+    for name, rounds in found["limits by round"].items():
+        assert len(rounds) == (0 if name.startswith("sampling") else 1)
+        assert all(min(rates) > 0 for rates in rounds)
     assert found["epoch"]["tokens"] > 0
     assert {"commit", "date", "torch", "hardware", "seed", "command"} <= set(found)
     assert "skipped" in done.stdout or there
