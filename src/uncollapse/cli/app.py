@@ -28,6 +28,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+SHARED = ("train", "evaluate")  # verbs that are meant for several processes at once
+
+
+@app.callback()
+def refuse_several_processes(context: typer.Context) -> None:
+    """Every process would write the same files, or ask the same of the same machine."""
+    world = os.environ.get("WORLD_SIZE", "1")  # as torchrun sets it
+    verb = context.invoked_subcommand
+    if verb not in SHARED and world.isdecimal() and int(world) > 1:
+        raise UserError(
+            f"{verb} is for one process, and WORLD_SIZE is {world}; "
+            f"under torchrun, {' and '.join(SHARED)} alone may run"
+        )
+
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or saved model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Set = Annotated[
