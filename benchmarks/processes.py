@@ -17,9 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -30,13 +27,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from processes_launch import launch
 from processes_table import Row, all_rows, table
 from speed_machine import describe
 from speed_settings import SEED, Settings, build_model, corpus, prepare, recipe
 
 SENTENCES = 32  # a process and step
 LATENCY = 25e-6  # seconds, of each of the 2(n - 1) turns of a ring
-WAIT = 280  # seconds for the processes of a row
 # what results of several calls must agree in to be of one table
 SETTINGS = ("hardware", "cores", "torch", "kernels", "corpus", "sentences_a_process", "ring")
 
@@ -133,32 +130,9 @@ def train(settings: Settings, row: Row, ring: int, warm_up: int, steps: int) -> 
 
 def measure(settings: Settings, row: Row, ring: int, warm_up: int, steps: int) -> float:
     """Words a second of all processes of a row together."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     values = {**asdict(settings), "folder": str(settings.folder)}
     task = json.dumps([values, asdict(row), ring, warm_up, steps])
-    running = []
-    for rank in range(row.processes):
-        variables = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        variables |= {"WORLD_SIZE": str(row.processes), "LOCAL_WORLD_SIZE": str(row.processes)}
-        variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        running.append(
-            subprocess.Popen(
-                [sys.executable, __file__, "--work", task],
-                env=os.environ | variables,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    try:
-        said = [process.communicate(timeout=WAIT)[0] for process in running]
-    finally:
-        for process in running:  # one that waits for another that has died
-            process.kill()
-    if any(process.returncode for process in running):
-        raise SystemExit(f"row {row.name}: a process failed")
-    found = [float(words.split()[-1]) for words in said]
+    found = [float(words) for words in launch(__file__, task, row.processes)]
     return found[0] if row.together else sum(found)
 
 

@@ -3,40 +3,83 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import processes  # noqa: E402
+import processes_parity  # noqa: E402
 import processes_table  # noqa: E402
+from processes_launch import launch  # noqa: E402
 from processes_table import Row  # noqa: E402
 
 
 @pytest.mark.slow
-def test_it_runs_and_its_links_are_there(tmp_path: Path) -> None:
+def test_two_processes_are_close_to_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    results, threads = tmp_path / "results.json", torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    processes_parity.main(["--tiny", "--json", str(results)])
+    printed = capsys.readouterr().out
+    found = json.loads(results.read_text("utf-8"))
+    assert set(found["differences"]) == {"2"}
+    assert all(0 <= value < 1e-3 for value in found["differences"]["2"].values())
+    assert printed.strip() in processes_parity.page(found)
+
+
+def test_the_greatest_difference_counts() -> None:
+    one = {
+        "rows": [{"seconds": 1.0, "epoch": 1, "train/loss": 2.0, "validation/kl": -4.0}] * 2,
+        "weights": {"a": torch.tensor([1.0, -10.0]), "n.running_mean": torch.ones(2)},
+    }
+    rows = [{**one["rows"][0], "seconds": 9.0}, {**one["rows"][0], "train/loss": 3.0}]
+    other = {"a": torch.tensor([2.0, -10.0]), "n.running_mean": torch.tensor([1.0, 1.25])}
+    found = processes_parity.differences({"rows": rows, "weights": other}, one)
+    assert found == {
+        "losses": 0.5, "validation": 0.0, "batch norm": 0.25, "weights": pytest.approx(0.1)
+    }  # fmt: skip
+    assert processes_parity.table({"2": found}).endswith("| 2 | 5e-01 | 0e+00 | 2e-01 | 1e-01 |")
+
+
+@pytest.mark.slow
+def test_it_runs_and_its_links_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = tmp_path / "results.json"
-    rows = ("2-apart", "2-10G-bf16")
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "processes.py", "--tiny", "--only", *rows, "--json", results],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "| 2 | 10 | bf16 | " in done.stdout
+    processes.main(["--tiny", "--only", "2-10G-bf16", "--json", str(results)])
+    printed = capsys.readouterr().out
+    assert "| 2 | 10 | bf16 | " in printed
     found = json.loads(results.read_text("utf-8"))
     (rates,) = found["rounds"]
-    assert set(rates) == set(rows)
-    assert all(rate > 0 for rate in rates.values())
-    assert done.stdout.strip() in processes_table.page(found)
+    assert rates.keys() == {"2-10G-bf16"}
+    assert rates["2-10G-bf16"] > 0
+    assert printed.strip() in processes_table.page(found)
+
+
+def test_rates_of_processes_add_up_where_they_are_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together, each of them tells the rate of all."""
+    monkeypatch.setattr(processes, "launch", lambda *_: ["30.0", "12.0"])
+    settings = processes.Settings(tmp_path)
+    rows = {row.name: row for row in processes_table.all_rows()}
+    assert processes.measure(settings, rows["2-apart"], 8, 1, 2) == 42
+    assert processes.measure(settings, rows["2"], 8, 1, 2) == 30
+
+
+def test_a_process_that_fails_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import os, sys; print(os.environ['RANK']); sys.exit(sys.argv[-1] == 'x')")
+    assert launch(str(program), "y", 2) == ["0", "1"]
+    with pytest.raises(SystemExit, match="one of 2 processes failed"):
+        launch(str(program), "x", 2)
 
 
 @pytest.fixture
