@@ -6,7 +6,10 @@ processes over simulated links: a hook sums each bucket of gradients as always, 
 machine, and holds it back until a link of that speed would have moved what a ring of ``--ring``
 processes sends. The backward pass goes on in the meantime, as it does over a real link.
 
-    python benchmarks/processes.py [--only ROW …] [--json FILE] [--tiny]
+    python benchmarks/processes.py [--only ROW …] [--rounds N] [--json FILE] [--tiny]
+
+Rows that are compared must be of the same call. The results of a call are added to those in FILE,
+round by round, and make one table.
 """
 
 from __future__ import annotations
@@ -14,62 +17,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
-from statistics import median
 from typing import Any
 
-from speed_machine import command, describe
+from processes_launch import launch
+from processes_table import Row, all_rows, table
+from speed_machine import describe
 from speed_settings import SEED, Settings, build_model, corpus, prepare, recipe
 
 SENTENCES = 32  # a process and step
 LATENCY = 25e-6  # seconds, of each of the 2(n - 1) turns of a ring
-LINKS = (1.0, 10.0, 25.0, 100.0)  # Gbit/s
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name : str
-    processes : int
-    together : bool
-        Whether they are one run; else each is its own.
-    gigabits : float or None
-        Speed of the simulated link; None: this machine's own, as it is.
-    compressed : bool
-        Whether gradients are summed in bf16.
-    """
-
-    name: str
-    processes: int
-    together: bool
-    gigabits: float | None = None
-    compressed: bool = False
-
-
-def all_rows() -> list[Row]:
-    """Those of a whole run."""
-    rows = [Row("1", 1, True)]
-    for count in (2, 4):
-        rows += [Row(f"{count}-apart", count, False), Row(f"{count}", count, True)]
-    rows.append(Row("2-bf16", 2, True, None, True))
-    for gigabits in LINKS:
-        for compressed in (False, True):
-            name = f"2-{gigabits:g}G{'-bf16' if compressed else ''}"
-            rows.append(Row(name, 2, True, gigabits, compressed))
-    return rows
+# what results of several calls must agree in to be of one table
+SETTINGS = ("hardware", "cores", "torch", "kernels", "corpus", "sentences_a_process", "ring")
 
 
 class Link:
@@ -164,25 +130,9 @@ def train(settings: Settings, row: Row, ring: int, warm_up: int, steps: int) -> 
 
 def measure(settings: Settings, row: Row, ring: int, warm_up: int, steps: int) -> float:
     """Words a second of all processes of a row together."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     values = {**asdict(settings), "folder": str(settings.folder)}
     task = json.dumps([values, asdict(row), ring, warm_up, steps])
-    running = []
-    for rank in range(row.processes):
-        variables = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        variables |= {"WORLD_SIZE": str(row.processes), "LOCAL_WORLD_SIZE": str(row.processes)}
-        variables |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        running.append(
-            subprocess.Popen(
-                [sys.executable, __file__, "--work", task],
-                env=os.environ | variables,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    found = [float(process.communicate()[0].split()[-1]) for process in running]
+    found = [float(words) for words in launch(__file__, task, row.processes)]
     return found[0] if row.together else sum(found)
 
 
@@ -207,45 +157,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes: dict[str, Any] = {}
     if chosen.tiny:
         sizes = {"embedding_dim": 8, "hidden_dim": 8, "latent_dim": 2}
-    known: dict[str, Any] = {}
-    if chosen.json and chosen.json.exists():
-        known = json.loads(chosen.json.read_text("utf-8"))["words_a_second"]
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(Path(folder), **sizes)
-        data = prepare(settings, few=chosen.tiny)
+        about = describe() | {"corpus": prepare(settings, few=chosen.tiny), "seed": SEED}
+        about |= {"cores": cores(), "sentences_a_process": SENTENCES}
+        about |= {"ring": chosen.ring, "latency": LATENCY}
+        known = begun(chosen.json, about)
         for _ in range(rounds):
-            for row in rows:
-                found = measure(settings, row, chosen.ring, warm_up, steps)
-                known.setdefault(row.name, []).append(round(found, 1))
-    print(table(known))
-    if chosen.json:
-        about = {
-            "command": command("processes.py", arguments),
-            **describe(),
-            "corpus": data,
-            "seed": SEED,
-        }
-        about |= {"sentences_a_process": SENTENCES, "ring": chosen.ring, "latency": LATENCY}
-        text = json.dumps({**about, "words_a_second": known}, indent=1)
-        chosen.json.write_text(text + "\n", "utf-8")
+            found = {
+                row.name: round(measure(settings, row, chosen.ring, warm_up, steps), 1)
+                for row in rows
+            }
+            known["rounds"].append(found)
+            if chosen.json:  # every round, as the next one may be stopped
+                chosen.json.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+    print(table(known["rounds"]))
 
 
-def table(known: dict[str, list[float]]) -> str:
-    """Medians over the rounds, and the share of what the same processes do apart."""
-    apart = {1: known.get("1"), **{n: known.get(f"{n}-apart") for n in (2, 4)}}
-    lines = ["| processes | link, Gbit/s | gradients | words/s | of as many apart |"]
-    lines.append("|---|---|---|---|---|")
-    for row in all_rows():
-        if row.name not in known:
-            continue
-        found, alone = median(known[row.name]), apart[row.processes]
-        share = "" if alone is None else f"{found / median(alone):.0%}"
-        link = "this machine" if row.gigabits is None else f"{row.gigabits:g}"
-        gradients = ("bf16" if row.compressed else "f32") if row.together else "not summed"
-        if row.processes == 1:
-            link = gradients = "–"
-        lines.append(f"| {row.processes} | {link} | {gradients} | {found:,.0f} | {share} |")
-    return "\n".join(lines)
+def begun(path: Path | None, about: dict[str, Any]) -> dict[str, Any]:
+    """The results to which those of this call are added, whose commit and date they get."""
+    commit, day = about.pop("commit") or "unknown", about.pop("date")
+    del about["load at the start"], about["threads"]  # of this process, which waits
+    known = {**about, "commits": [], "dates": [], "rounds": []}
+    if path and path.exists():
+        known = json.loads(path.read_text("utf-8"))
+        others = [name for name in SETTINGS if known[name] != about[name]]
+        if others:
+            raise SystemExit(f"{path} holds results of another {', '.join(others)}")
+    for name, value in (("commits", commit), ("dates", day)):
+        if value not in known[name]:
+            known[name].append(value)
+    return known
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from processes_parity import page as parity_page
+from processes_table import page as processes_page
 from reproduction_pages import answers, verdict_counts, write_pages
 
 from uncollapse.recipes import load_recipe, recipe_names
@@ -22,6 +24,7 @@ SYSTEMS = ROOT / "docs" / "systems.md"
 MIXTURES = ROOT / "docs" / "mixtures.md"
 DIALOGUE = ROOT / "docs" / "dialogue.md"
 SPEED = ROOT / "docs" / "speed.md"
+PROCESSES = ROOT / "docs" / "processes.md"
 RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = {
     "nll": "NLL",
@@ -250,6 +253,22 @@ def start_up() -> str:
     return "\n".join(["| | seconds, median |", "|---|---|", *rows])
 
 
+def processes() -> str:
+    """Rates of several processes, and over simulated links."""
+    results = RESULTS / "processes.json"
+    if not results.exists():
+        return "Not measured yet."
+    return processes_page(json.loads(results.read_text()))
+
+
+def parity() -> str:
+    """How far several processes are from one."""
+    results = RESULTS / "processes_parity.json"
+    if not results.exists():
+        return "Not measured yet."
+    return parity_page(json.loads(results.read_text()))
+
+
 def number(value: float) -> str:
     """Three digits or so."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
@@ -279,6 +298,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "start-up": start_up,
         **{kind: lambda kind=kind: speed(kind) for kind in ("training", "likelihood", "sampling")},
     },
+    PROCESSES: {"processes": processes, "parity": parity},
     SYSTEMS: {
         "yelp": lambda: systems("systems-yelp", *FIRST),
         "yelp-variants": lambda: systems("systems-yelp", *VARIANTS),

@@ -14,10 +14,11 @@ import torch
 from typer.testing import CliRunner
 
 from uncollapse import saving
-from uncollapse.benchmark import compare as module
+from uncollapse.benchmark import running as module
 from uncollapse.benchmark.compare import IncompleteComparison, compare
 from uncollapse.benchmark.measuring import Measurement
-from uncollapse.benchmark.plans import Plan, make_plans
+from uncollapse.benchmark.plans import make_plans
+from uncollapse.benchmark.running import ComparedRun
 from uncollapse.benchmark.summary import RunSummary, TestSentences
 from uncollapse.cli.app import app
 from uncollapse.data.grammar import assistant_grammar, write_grammar
@@ -50,10 +51,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Replaces training and measuring; the folders they leave are real ones."""
     bench = Bench()
 
-    def trained(folder: Path, plan: Plan, _train: Any, _validation: Any, seed: int, *_: Any) -> str:
+    def trained(run: ComparedRun, *_: Any) -> str:
+        folder, plan = run.folder, run.plan
         if saving.is_finished(folder):
             return plan.name
-        bench.trained.append((plan.name, seed, (folder / "config.json").is_file()))
+        bench.trained.append((plan.name, run.seed, (folder / "config.json").is_file()))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(recipe_to_yaml(plan.recipe), encoding="utf-8")
         config = {"format_version": 1, "finished": False, "run": {}, "files": {}}
@@ -90,7 +92,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
             {"train": 4, "validation": 1, "test": sentences.total},
         )  # fmt: skip
 
-    monkeypatch.setattr(module, "_trained", trained)
+    monkeypatch.setattr(module, "trained", trained)
     monkeypatch.setattr(module, "measure", measure)
     return bench
 

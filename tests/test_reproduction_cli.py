@@ -10,11 +10,11 @@ import pytest
 from cli_support import call_program
 from reproduction_support import TABLE, metric, record, shrink, table, use_table, write_corpora
 
-from uncollapse.cli.reproducing import options_of
+from uncollapse.cli.app import options_of
 from uncollapse.errors import UserError
+from uncollapse.jobs.job import Outcome
 from uncollapse.reproduction import all_systems, reproduce
 from uncollapse.reproduction.published import published_names
-from uncollapse.reproduction.running import Outcome
 
 
 @pytest.fixture

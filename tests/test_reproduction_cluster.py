@@ -11,8 +11,9 @@ import pytest
 from reproduction_support import TABLE, metric, record, shrink, table, use_table, write_corpora
 
 from uncollapse.errors import UserError
-from uncollapse.reproduction import cluster, reproduce
-from uncollapse.reproduction.cluster import TaskOnCluster, run_on_cluster
+from uncollapse.jobs import cluster
+from uncollapse.jobs.cluster import OnCluster, run_on_cluster
+from uncollapse.reproduction import reproduce, worker
 from uncollapse.reproduction.records import Record
 from uncollapse.reproduction.reproduce import Incomplete
 from uncollapse.reproduction.tasks import Task, open_corpus, prepare, tasks_of
@@ -37,14 +38,14 @@ class Job:
     class paths:  # noqa: N801 (as submitit has it)
         stderr = Path("job.err")
 
-    def __init__(self, text: str, error: Exception | None = None) -> None:
-        self.text, self.error = text, error
+    def __init__(self, task: Task, error: Exception | None = None) -> None:
+        self.task, self.error = task, error
 
     def exception(self) -> Exception | None:
         return self.error
 
     def result(self) -> str:
-        return TaskOnCluster()(self.text)
+        return OnCluster()(self.task)
 
 
 class Executor:
@@ -53,9 +54,9 @@ class Executor:
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.arrays = error, []
 
-    def map_array(self, _: Any, texts: list[str]) -> list[Job]:
-        self.arrays.append(len(texts))
-        return [Job(text, self.error) for text in texts]
+    def map_array(self, _: Any, tasks: list[Task]) -> list[Job]:
+        self.arrays.append(len(tasks))
+        return [Job(task, self.error) for task in tasks]
 
 
 def use(monkeypatch: pytest.MonkeyPatch, executor: Executor) -> None:
@@ -72,7 +73,7 @@ def use(monkeypatch: pytest.MonkeyPatch, executor: Executor) -> None:
         found.save(Path(task.folder))
         return found
 
-    monkeypatch.setattr(cluster, "run_task", do)
+    monkeypatch.setattr(worker, "run_task", do)
 
 
 # --- submitit's local executor ------------------------------------------------------------------
@@ -156,19 +157,18 @@ def test_a_preempted_run_is_sent_again_and_goes_on(
 ) -> None:
     from submitit.helpers import DelayedSubmission
 
-    task = tasks[0]
-    function, text = TaskOnCluster(), task.to_json()
+    task, function = tasks[0], OnCluster()
 
     def stopped(_: Task) -> Record:
         raise Interrupted(15)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cluster, "run_task", stopped)
+        patch.setattr(worker, "run_task", stopped)
         with pytest.raises(Interrupted):  # no result, so that nothing takes it for done
-            function(text)
-    delayed = function.checkpoint(text)
+            function(task)
+    delayed = function.checkpoint(task)
     assert isinstance(delayed, DelayedSubmission)
-    assert (delayed.function, delayed.args, delayed.kwargs) == (function, (text,), {})
+    assert (delayed.function, delayed.args, delayed.kwargs) == (function, (task,), {})
     assert delayed.result() == ""
     found = Record.load(Path(task.folder))
     assert found is not None
@@ -176,9 +176,8 @@ def test_a_preempted_run_is_sent_again_and_goes_on(
 
 
 def test_what_goes_wrong_comes_back_as_text(tasks: list[Task]) -> None:
-    assert TaskOnCluster()(replace(tasks[0], recipe="vea").to_json()) == (
-        "unknown recipe 'vea'; did you mean 'vae'?"
-    )
+    wrong = replace(tasks[0], recipe="vea")
+    assert OnCluster()(wrong) == "unknown recipe 'vea'; did you mean 'vae'?"
 
 
 # --- mistakes -----------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -27,15 +27,13 @@ from reproduction_support import (
 )
 
 from uncollapse.errors import RunError, UserError
+from uncollapse.jobs.job import Outcome, figures, locked
+from uncollapse.jobs.running import run_side_by_side
 from uncollapse.reproduction import reproduce
 from uncollapse.reproduction.records import Record
 from uncollapse.reproduction.reproduce import Incomplete
-from uncollapse.reproduction.running import Outcome, finished, run_side_by_side
 from uncollapse.reproduction.tasks import Task, open_corpus, prepare, tasks_of
-from uncollapse.reproduction.worker import (
-    locked,
-    run_task,
-)
+from uncollapse.reproduction.worker import finished, run_task
 
 WEIGHTS = "model.safetensors"
 
@@ -331,11 +329,11 @@ def test_a_run_that_another_process_is_at_is_waited_for(
     run = Path(task.run)
     with locked(run):
         process = subprocess.Popen(
-            [sys.executable, "-m", "uncollapse.reproduction.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "uncollapse.jobs.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert process.stdin is not None
-        process.stdin.write(task.to_json())
+        process.stdin.write(pickle.dumps(task))
         process.stdin.close()
         waits = Path(f"/proc/{process.pid}/wchan")
         wait_for(lambda: "lock" in waits.read_text() or process.poll() is not None, 30)
@@ -345,11 +343,11 @@ def test_a_run_that_another_process_is_at_is_waited_for(
         before = times(out)
     assert process.wait(60) == 0
     assert process.stdout is not None
-    said = json.loads(process.stdout.read())
+    said = process.stdout.read().decode()
     process.stdout.close()
     found = Record.load(run)
     assert found is not None
-    assert said == {"nll": found.value("nll"), "kl": found.value("kl")}
+    assert said == f"{figures(found)}\n"
     assert times(out) == before
 
 

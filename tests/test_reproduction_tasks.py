@@ -16,7 +16,6 @@ from uncollapse.errors import RunError, UserError
 from uncollapse.recipes import load_recipe, recipe_names
 from uncollapse.reproduction.published import Row, load_published, published_names
 from uncollapse.reproduction.records import Record
-from uncollapse.reproduction.running import finished
 from uncollapse.reproduction.scaled_down import (
     DIALOGUES,
     SENTENCES,
@@ -103,12 +102,6 @@ def test_cells_that_the_paper_lacks_and_corpora_that_are_not_here_need_no_run() 
     assert tasks(table(rows=printed)) == []
     assert [t.edition for t in tasks(table(rows=printed), yahoo=corpus("yahoo"))] == ["yahoo"]
     assert tasks(table(rows=own)) == []  # a row that is nothing trained
-
-
-def test_a_task_survives_its_way_to_another_process() -> None:
-    (task, _) = tasks(table())
-    assert Task.from_json(task.to_json()) == task
-    assert "\n" not in task.to_json()
 
 
 # --- what a table changes -----------------------------------------------------------------------
@@ -381,10 +374,10 @@ def test_another_content_of_a_corpus_is_another_corpus(tmp_path: Path) -> None:
     )  # fmt: skip
     Path(before.folder).mkdir(parents=True)
     record.save(Path(before.folder))
-    assert finished(before) == record
+    assert before.finished() == record
     (source / "train.txt").write_text("another sentence\n" * 3)
     after = task()
     assert after.digest != before.digest
     assert Path(after.train).read_text() == "another sentence\n" * 3
     with pytest.raises(RunError, match="other data of the same name"):
-        finished(after)
+        after.finished()

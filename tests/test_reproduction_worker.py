@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from reproduction_support import metric, record
 
+from uncollapse.jobs.job import figures
+from uncollapse.jobs.running import why
 from uncollapse.reproduction import worker
-from uncollapse.reproduction.running import figures, why
 from uncollapse.reproduction.worker import best_epoch, cost_of, is_measured, kept_history
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from uncollapse import saving
 from uncollapse.benchmark.folder import check_recipe, check_settings, settings_of, start
-from uncollapse.benchmark.measuring import Measurement, measure
+from uncollapse.benchmark.measuring import Measurement
 from uncollapse.benchmark.plans import Plan, make_plans
-from uncollapse.benchmark.request import check_measurement, require_sentences
+from uncollapse.benchmark.request import check_measurement, check_portable, require_sentences
+from uncollapse.benchmark.running import ComparedRun
 from uncollapse.benchmark.summary import RunSummary, TestSentences
 from uncollapse.data.vectors import read_vectors
-from uncollapse.errors import RunError, UncollapseError, UserError
+from uncollapse.errors import RunError, UserError
+from uncollapse.jobs.job import Outcome, one_line
+from uncollapse.jobs.running import check_request, run_all
 from uncollapse.loading import Data
 from uncollapse.report.comparison import Comparison, Failure
-from uncollapse.text_vae import TextVAE
 from uncollapse.training.signals import Interrupted
 
 HELD_OUT = "5 % of the training sentences (at most 2,000), held out at random"
@@ -50,6 +52,9 @@ def compare(
     generated: int = 10_000,
     vectors: str | Path | None = None,
     entropy_floor: float | None = None,
+    jobs: int = 1,
+    cluster: str | None = None,
+    cluster_options: Mapping[str, Any] | None = None,
     device: str = "auto",
     progress: bool = True,
     say: Callable[[str], None] | None = None,
@@ -93,10 +98,17 @@ def compare(
         Word vectors for the probes of dialogue; without it they are trained on ``train``.
     entropy_floor : float, optional
         Exact entropy of the language in nats per sentence, if it is known.
+    jobs : int
+        Runs side by side, each in a process of its own whose log is in ``out/logs``; on a cluster,
+        at most so many at a time. A single one runs in this process.
+    cluster : {'slurm', 'local'}, optional
+        Hand the runs to submitit; data and ``out`` must be where all machines see them.
+    cluster_options : mapping, optional
+        Parameters of submitit's executor, e.g. ``{"slurm_partition": "gpu"}``.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
     progress : bool
-        Show progress bars where stderr is a terminal.
+        Show progress bars where stderr is a terminal and runs are in this process.
     say : callable, optional
         Gets a line for each step.
 
@@ -113,12 +125,11 @@ def compare(
     IncompleteComparison
         At the end, if any run failed; the page tells of the others.
     Interrupted
-        SIGINT or SIGTERM, after a checkpoint.
+        SIGINT or SIGTERM, after a checkpoint of each run that was running.
     """
     say = say or (lambda _: None)
     out, overrides = Path(out), tuple(overrides)
-    if seeds < 1:
-        raise UserError(f"the number of seeds must be at least 1, not {seeds}")
+    check_request(seeds, jobs, cluster, cluster_options or {}, device)
     if entropy_floor is not None and not 0 <= entropy_floor < math.inf:
         raise UserError(f"the entropy floor must be finite and not negative, not {entropy_floor}")
     plans, varied = make_plans(recipes, latent_dim, overrides, sweep)
@@ -128,48 +139,44 @@ def compare(
     for plan in plans:
         for what, data in (("training", train), ("validation", validation), ("test", test)):
             require_sentences(what, data, plan.recipe.data.text_column)
-        check_measurement(plan.recipe, wanted, train, test, device)
+        check_measurement(plan.recipe, wanted, train, test)
+        if jobs > 1 or cluster is not None:
+            check_portable(plan.recipe)
     if vectors is not None:
         read_vectors(vectors, words=())  # a faulty line is better known before the training
     sentences = _read_sentences(plans, test)
     settings = settings_of(given, wanted)
     check_settings(out, settings)
-    for plan in plans:
-        for seed in range(seeds):
-            check_recipe(out / plan.folder / f"seed-{seed}", plan.recipe)
+    runs = [
+        ComparedRun(
+            plan,
+            seed,
+            out / plan.folder / f"seed-{seed}",
+            train,
+            validation,
+            test,
+            sentences[plan.name],
+            wanted,
+            device,
+        )
+        for plan in plans
+        for seed in range(seeds)
+    ]
+    for run in runs:
+        check_recipe(run.folder, run.plan.recipe)
     start(out, settings)
 
-    summaries: list[RunSummary] = []
-    failures: list[Failure] = []
-    cause: Exception | None = None
-    for plan in plans:
-        for seed in range(seeds):
-            folder = out / plan.folder / f"seed-{seed}"
-            try:
-                summary = RunSummary.load(folder)
-                if summary is None:
-                    vae = _trained(folder, plan, train, validation, seed, device, progress, say)
-                    say(f"{plan.name}, seed {seed}: measuring")
-                    summary = measure(
-                        vae,
-                        plan.name,
-                        folder,
-                        train,
-                        test,
-                        sentences=sentences[plan.name],
-                        wanted=wanted,
-                        device=device,
-                    )
-                    summary.save(folder)
-                else:
-                    say(f"{plan.name}, seed {seed}: finished before")
-                summaries.append(summary)
-            except Interrupted:
-                raise
-            except Exception as error:  # whatever it is, the other systems are not to blame
-                failures.append(Failure(plan.name, seed, _one_line(error)))
-                say(f"{plan.name}, seed {seed}: failed: {failures[-1].message}")
-                cause = cause or error
+    cause = None
+    if jobs == 1 and cluster is None:
+        outcomes, cause = _one_after_another(runs, progress, say)
+    else:
+        outcomes = run_all(runs, jobs, out, say, cluster, cluster_options or {})
+    summaries = [outcome.record for outcome in outcomes if outcome.record is not None]
+    failures = [
+        Failure(outcome.task.plan.name, outcome.task.seed, outcome.failure)
+        for outcome in outcomes
+        if outcome.failure
+    ]
     comparison = Comparison(
         recipes=tuple(plan.name for plan in plans),
         data=_describe(given, summaries),
@@ -197,29 +204,21 @@ def _read_sentences(plans: Sequence[Plan], test: Data) -> dict[str, TestSentence
     return {name: read[pair] for name, pair in columns.items()}
 
 
-def _trained(
-    folder: Path,
-    plan: Plan,
-    train: Data,
-    validation: Data | None,
-    seed: int,
-    device: str,
-    progress: bool,
-    say: Callable[[str], None],
-) -> TextVAE:
-    if saving.is_finished(folder):
-        return TextVAE.from_pretrained(folder)
-    resume = (folder / "config.json").is_file()
-    say(f"{plan.name}, seed {seed}: {'resuming' if resume else 'training'}")
-    return TextVAE(plan.recipe).fit(
-        train,
-        validation=validation,
-        out=folder,
-        seed=seed,
-        device=device,
-        resume=resume,
-        progress=progress,
-    )
+def _one_after_another(
+    runs: Sequence[ComparedRun], progress: bool, say: Callable[[str], None]
+) -> tuple[list[Outcome[ComparedRun]], Exception | None]:
+    """Do the runs in this process, which shows how far they are; also the first error."""
+    outcomes, cause = [], None
+    for run in runs:
+        try:
+            outcomes.append(Outcome(run, run.do(progress=progress, say=say)))
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it is, the other systems are not to blame
+            outcomes.append(Outcome(run, None, one_line(error)))
+            say(f"{run.describe()}: failed: {outcomes[-1].failure}")
+            cause = cause or error
+    return outcomes, cause
 
 
 def _describe(given: dict[str, Data | None], summaries: Sequence[RunSummary]) -> dict[str, str]:
@@ -232,8 +231,3 @@ def _describe(given: dict[str, Data | None], summaries: Sequence[RunSummary]) ->
             what = Path(data).name if isinstance(data, str | Path) else "a list"
         described[name] = f"{what}, {counts[name]:,} sentences" if name in counts else what
     return described
-
-
-def _one_line(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return first if isinstance(error, UncollapseError) else f"{type(error).__name__}: {first}"

@@ -89,6 +89,19 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
         )
 
 
+def clear_unbegun(folder: Path, *others: str) -> None:
+    """Take away what a run that died before its first batch has left: it would be in the way.
+
+    Parameters
+    ----------
+    folder : Path
+    *others : str
+        Further files of such a run.
+    """
+    for name in ("recipe.yaml", "tokenizer.json", saving.CLASSES, *others):
+        (folder / name).unlink(missing_ok=True)
+
+
 def start(out: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder, and let it say what it is.
 

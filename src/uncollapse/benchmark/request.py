@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from uncollapse.benchmark.measuring import Measurement
-from uncollapse.config import MixtureConfig, Recipe, check_components
+from uncollapse.config import MixtureConfig, Recipe, Section, check_components
 from uncollapse.data.tokenizer import SPECIAL_TOKENS
-from uncollapse.device import find_device
 from uncollapse.errors import UserError
 from uncollapse.evaluation.agreement import CLUSTERS
 from uncollapse.evaluation.classifier import SUPERVISED
@@ -35,13 +36,38 @@ def require_sentences(name: str, data: Data | None, text_column: str) -> None:
         raise UserError(f"the {name} data has no sentences")
 
 
-def check_measurement(
-    recipe: Recipe, wanted: Measurement, train: Data, test: Data, device: str
-) -> None:
+def check_portable(recipe: Recipe) -> None:
+    """Refuse a recipe with a piece that is defined where no other process finds it.
+
+    Raises
+    ------
+    UserError
+    """
+    for part in _parts(recipe):
+        if type(part).__module__ == "__main__":
+            kind = getattr(part, "kind", type(part).__name__)
+            raise UserError(
+                f"{recipe.name}: {kind} is a piece of the running script, which processes of their "
+                "own do not run; move it into a module that the script imports, or leave out jobs"
+            )
+
+
+def _parts(value: Any) -> Iterator[Section]:
+    """All sections of a recipe, itself included."""
+    if isinstance(value, Section):
+        yield value
+        value = dict(value)  # its fields
+    inner = value.values() if isinstance(value, Mapping) else value
+    if isinstance(inner, Iterable) and not isinstance(inner, str):
+        for part in inner:
+            yield from _parts(part)
+
+
+def check_measurement(recipe: Recipe, wanted: Measurement, train: Data, test: Data) -> None:
     """Refuse what could not be measured or trained in the end.
 
-    Figures that a recipe has not, labels that the data lacks, more components than there are
-    training sentences, and unknown devices.
+    Figures that a recipe has not, labels that the data lacks, and more components than there are
+    training sentences.
 
     The labels are those that figures need, and those that supervise the training.
 
@@ -50,13 +76,11 @@ def check_measurement(
     recipe : Recipe
     wanted : Measurement
     train, test : path, hub data set name or sequence of str
-    device : str
 
     Raises
     ------
     UserError
     """
-    find_device(device)
     with torch.random.fork_rng():
         model = Model(recipe, len(SPECIAL_TOKENS) + 1)  # which figures it has depends on no word
     names = check_request(

@@ -28,6 +28,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+SHARED = ("train", "evaluate")  # verbs that are meant for several processes at once
+
+
+@app.callback()
+def refuse_several_processes(context: typer.Context) -> None:
+    """Every process would write the same files, or ask the same of the same machine."""
+    world = os.environ.get("WORLD_SIZE", "1")  # as torchrun sets it
+    verb = context.invoked_subcommand
+    if verb not in SHARED and world.isdecimal() and int(world) > 1:
+        raise UserError(
+            f"{verb} is for one process, and WORLD_SIZE is {world}; "
+            f"under torchrun, {' and '.join(SHARED)} alone may run"
+        )
+
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or saved model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Set = Annotated[
@@ -67,6 +82,18 @@ Generated = Annotated[
 Vectors = Annotated[
     Path | None,
     typer.Option(metavar="F", help="Word vectors for dialogue; default: trained on --train."),
+]
+Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="NAME", help="slurm or local: hand the runs to submitit.")
+]
+ClusterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster-option",
+        metavar="KEY=VALUE",
+        help="For submitit, e.g. slurm_partition=gpu, timeout_min=600; can be repeated.",
+    ),
 ]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT…", help="Sentences.")]
 
@@ -149,6 +176,26 @@ def names_in(text: str) -> list[str]:
     if not all(names):
         raise UserError(f"--metrics {text!r} lacks a name; write names with commas between them")
     return names
+
+
+def options_of(given: list[str] | None) -> dict[str, Any]:
+    """Options of a cluster: numbers, ``true``, ``false``, and text, such as ``24:00:00``.
+
+    Raises
+    ------
+    UserError
+        If one has no ``=``.
+    """
+    found: dict[str, Any] = {}
+    for option in given or ():
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise UserError(f"cannot read --cluster-option {option!r}; write KEY=VALUE")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
 
 
 def print_lines(lines: Sequence[str], as_json: bool) -> None:

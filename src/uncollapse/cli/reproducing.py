@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from uncollapse.cli.app import Device, Json, app, as_json_text, say
+from uncollapse.cli.app import (
+    Cluster,
+    ClusterOption,
+    Device,
+    Jobs,
+    Json,
+    app,
+    as_json_text,
+    options_of,
+    say,
+)
 from uncollapse.errors import UserError
 
 Preset = Annotated[
@@ -26,18 +35,6 @@ Corpora = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(help="Runs a system.")]
-Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
-Cluster = Annotated[
-    str | None, typer.Option(metavar="NAME", help="slurm or local: hand the runs to submitit.")
-]
-ClusterOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--cluster-option",
-        metavar="KEY=VALUE",
-        help="For submitit, e.g. slurm_partition=gpu, timeout_min=600; can be repeated.",
-    ),
-]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder that all reproductions share.")]
 
 
@@ -105,26 +102,6 @@ def _list(as_json: bool) -> None:
     width = max(len(p.name) for p in found)
     for published in found:
         print(f"{published.name:<{width}}  {published.title}")
-
-
-def options_of(given: list[str] | None) -> dict[str, Any]:
-    """Options of a cluster: numbers, ``true``, ``false``, and text, such as ``24:00:00``.
-
-    Raises
-    ------
-    UserError
-        If one has no ``=``.
-    """
-    found: dict[str, Any] = {}
-    for option in given or ():
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise UserError(f"cannot read --cluster-option {option!r}; write KEY=VALUE")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
 
 
 @app.command()

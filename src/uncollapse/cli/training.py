@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from uncollapse.cli.app import (
+    Cluster,
+    ClusterOption,
     Device,
     Generated,
+    Jobs,
     Json,
     LabelColumn,
     Metrics,
@@ -19,6 +22,7 @@ from uncollapse.cli.app import (
     app,
     as_json_text,
     names_in,
+    options_of,
     say,
 )
 from uncollapse.errors import UserError
@@ -74,6 +78,9 @@ def compare(
     entropy_floor: Annotated[
         float | None, typer.Option(help="Known entropy of the language, nats per sentence.")
     ] = None,
+    jobs: Jobs = 1,
+    cluster: Cluster = None,
+    cluster_option: ClusterOption = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -99,6 +106,9 @@ def compare(
             generated=generated,
             vectors=vectors,
             entropy_floor=entropy_floor,
+            jobs=jobs,
+            cluster=cluster,
+            cluster_options=options_of(cluster_option),
             device=device,
             say=say,
         )

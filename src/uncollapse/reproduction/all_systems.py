@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import UserError, unknown_name
+from uncollapse.jobs.running import check_request, run_all
 from uncollapse.recipes import recipe_names
 from uncollapse.reproduction.folder import open_folder
 from uncollapse.reproduction.leaderboard import (
@@ -21,7 +22,7 @@ from uncollapse.reproduction.leaderboard import (
 )
 from uncollapse.reproduction.records import Record, write_sealed
 from uncollapse.reproduction.report import check_untouched
-from uncollapse.reproduction.reproduce import Incomplete, check_request, run_all
+from uncollapse.reproduction.reproduce import Incomplete
 from uncollapse.reproduction.tasks import Task, check_preset, make_task, open_corpus, prepare
 from uncollapse.saving import write_text
 

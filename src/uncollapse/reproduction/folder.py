@@ -15,7 +15,7 @@ from uncollapse.reproduction.records import Record
 from uncollapse.reproduction.tasks import Corpus, system_name
 
 if TYPE_CHECKING:
-    from uncollapse.reproduction.running import Outcome
+    from uncollapse.jobs.job import Outcome
     from uncollapse.text_vae import TextVAE
 
 MARK = "reproductions.json"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import RunError, UserError
+from uncollapse.jobs.job import Outcome
+from uncollapse.jobs.running import check_request, run_all
 from uncollapse.plots.style import save_figure
 from uncollapse.reproduction.figures import FIGURES
 from uncollapse.reproduction.folder import FolderRuns, open_folder
 from uncollapse.reproduction.published import Published, load_published
 from uncollapse.reproduction.report import CorpusUsed, Report, check_untouched, runs_of
-from uncollapse.reproduction.running import Outcome, run_side_by_side
-from uncollapse.reproduction.tasks import Corpus, Task, check_preset, open_corpus, prepare, tasks_of
+from uncollapse.reproduction.tasks import Corpus, check_preset, open_corpus, prepare, tasks_of
 
 Say = Callable[[str], None]
 
@@ -101,47 +102,6 @@ def reproduce(
     tasks = tasks_of(published, ready, chosen, out, range(seeds), device)
     outcomes = run_all(tasks, jobs, out, say, cluster, cluster_options or {})
     return report_of(published, preset, out, ready, missing, outcomes, range(seeds), device)
-
-
-def check_request(
-    seeds: int, jobs: int, cluster: str | None, options: Mapping[str, Any], device: str
-) -> None:
-    """Refuse what cannot be done before anything is written.
-
-    Raises
-    ------
-    UserError
-    """
-    for what, count in (("seeds", seeds), ("jobs", jobs)):
-        if count < 1:
-            raise UserError(f"the number of {what} must be at least 1, not {count}")
-    if cluster is not None:  # whose machines may have other devices than this one
-        from uncollapse.reproduction.cluster import check_cluster
-
-        check_cluster(cluster, options)
-        return
-    if options:
-        raise UserError("options of a cluster need --cluster")
-    if device not in ("auto", "cpu"):
-        from uncollapse.device import find_device
-
-        find_device(device)
-
-
-def run_all(
-    tasks: Sequence[Task],
-    jobs: int,
-    out: Path,
-    say: Say,
-    cluster: str | None,
-    options: Mapping[str, Any],
-) -> list[Outcome]:
-    """The tasks here, or through submitit."""
-    if cluster is None:
-        return run_side_by_side(tasks, jobs, out, say)
-    from uncollapse.reproduction.cluster import run_on_cluster
-
-    return run_on_cluster(tasks, jobs, out, say, cluster, options)
 
 
 def corpora_of(

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from uncollapse.corpora import FoundCorpus, find
 from uncollapse.data.grammar import write_grammar
 from uncollapse.errors import UserError, unknown_name
 from uncollapse.evaluation.suite import PROBES
+from uncollapse.jobs.job import Job
 from uncollapse.recipes import load_recipe
 from uncollapse.reproduction import scaled_down as small
 from uncollapse.reproduction.published import Published, Row
 
 if TYPE_CHECKING:
     from uncollapse.config import Recipe
+    from uncollapse.reproduction.records import Record
 
 Preset = Literal["small", "paper"]
 PRESETS = ("small", "paper")
@@ -82,7 +83,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Job):
     """One run: what is trained, on what, and what is measured of it. Everything is plain data.
 
     Attributes
@@ -138,17 +139,22 @@ class Task:
         """E.g. ``ptb, bn-vae, seed 0``."""
         return f"{self.edition}, {self.system}, seed {self.seed}"
 
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
+    @property
+    def log(self) -> Path:
+        """Its log, below the folder of the logs."""
+        return Path(folder_name(self.edition), f"{self.system}-seed-{self.seed}.log")
 
-    @classmethod
-    def from_json(cls, text: str) -> Task:
-        """The inverse of `to_json`."""
-        values: dict[str, Any] = json.loads(text)
-        for name in ("changes", "metrics"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+    def finished(self) -> Record | None:
+        """Its record, if nothing is left to do; see `worker.finished`."""
+        from uncollapse.reproduction.worker import finished
+
+        return finished(self)
+
+    def do(self) -> Record:
+        """Do whatever of it is not done yet; see `worker.run_task`."""
+        from uncollapse.reproduction import worker
+
+        return worker.run_task(self)
 
 
 def open_corpus(name: str, preset: Preset, folder: Path | None, *, dialogues: bool) -> Corpus:

@@ -1,24 +1,23 @@
-"""One run from beginning to end in a process of its own: train or go on, measure, record.
+"""One run from beginning to end: train or go on, measure, record.
 
-``python -m uncollapse.reproduction.worker`` reads a task from stdin. Whatever was finished before
-is kept: a trained model is not trained again, a figure not measured again.
+Whatever was finished before is kept: a trained model is not trained again, a figure not measured
+again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uncollapse import saving
-from uncollapse.errors import RunError, UncollapseError
+from uncollapse.errors import RunError
+from uncollapse.jobs.job import locked
 from uncollapse.reproduction.records import KEPT_HISTORY, Record, environment
 from uncollapse.reproduction.tasks import Task
 
@@ -71,18 +70,28 @@ def run_task(task: Task) -> Record:
         return record
 
 
-@contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold a run, so that it is computed once; waits for whoever else computes it."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with (run.parent / f".{run.name}.lock").open("w") as lock:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def finished(task: Task) -> Record | None:
+    """The record of a task of which nothing is left to do.
+
+    Raises
+    ------
+    RunError
+        If its file was edited by hand, or is of a run with other settings.
+    """
+    record = Record.load(Path(task.folder))
+    if record is None:
+        return None
+    same = (record.protocol.get("data"), record.protocol.get("samples"))
+    if same != (task.data, task.samples) or record.changes != list(task.changes):
+        raise RunError(
+            f"{task.folder} holds a run with other settings; choose another folder with --out"
+        )
+    if record.protocol.get("digest") != task.digest:
+        raise RunError(
+            f"{task.folder} holds a run on other data of the same name; choose another folder with "
+            "--out"
+        )
+    return record if all(is_measured(record, name) for name in task.metrics) else None
 
 
 def is_measured(record: Record | None, name: str) -> bool:
@@ -101,7 +110,7 @@ def is_measured(record: Record | None, name: str) -> bool:
 
 def trained(task: Task, run: Path) -> TextVAE:
     """The trained model of a task: loaded, gone on with, or trained."""
-    from uncollapse.benchmark.folder import check_recipe
+    from uncollapse.benchmark.folder import check_recipe, clear_unbegun
     from uncollapse.recipes import load_recipe
     from uncollapse.text_vae import TextVAE
 
@@ -111,7 +120,7 @@ def trained(task: Task, run: Path) -> TextVAE:
         return TextVAE.from_pretrained(run)
     begun = (run / "config.json").is_file()
     if not begun and run.is_dir():
-        _clear(run)
+        clear_unbegun(run, COST)
     before = read_cost(run)
     began, cpu_began = time.perf_counter(), time.process_time()
     try:
@@ -133,12 +142,6 @@ def trained(task: Task, run: Path) -> TextVAE:
                 "peak_memory_mb": max(before["peak_memory_mb"], _peak_memory()),
             }
             saving.write_text(run / COST, json.dumps(spent) + "\n")
-
-
-def _clear(run: Path) -> None:
-    """Take away what a run that died before its first batch has left: it would be in the way."""
-    for name in ("recipe.yaml", "tokenizer.json", saving.CLASSES, COST):
-        (run / name).unlink(missing_ok=True)
 
 
 def _plain(task: Task) -> str:
@@ -245,21 +248,3 @@ def measured(vae: TextVAE, task: Task, names: list[str]) -> dict[str, dict[str, 
         suffix = f"@{column}" if column else ""
         found |= {f"{name}{suffix}": metric.to_dict() for name, metric in metrics.items()}
     return found
-
-
-def main() -> None:
-    """Read a task from stdin and do it; the last line on stderr says what went wrong."""
-    task = Task.from_json(sys.stdin.read())
-    try:
-        record = run_task(task)
-    except UncollapseError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        print(f"{error.filename or 'input/output'}: {error.strerror}", file=sys.stderr, flush=True)
-        sys.exit(RunError.exit_code)
-    print(json.dumps({"nll": record.value("nll"), "kl": record.value("kl")}), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,76 +3,73 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uncollapse.errors import RunError, UserError
-from uncollapse.reproduction.records import Record
-from uncollapse.reproduction.tasks import Task, folder_name
-from uncollapse.reproduction.worker import is_measured
+from uncollapse.errors import UserError
+from uncollapse.jobs.job import Outcome, Own, figures
 from uncollapse.training.signals import STOPPING, Interrupted
 
 Say = Callable[[str], None]
 KILLED = (-signal.SIGKILL, 137)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task.
-
-    Attributes
-    ----------
-    task : Task
-    record : Record or None
-        None if it failed.
-    failure : str
-        One line; empty if it did not.
-    """
-
-    task: Task
-    record: Record | None
-    failure: str = ""
-
-
-def finished(task: Task) -> Record | None:
-    """The record of a task of which nothing is left to do.
+def check_request(
+    seeds: int, jobs: int, cluster: str | None, options: Mapping[str, Any], device: str
+) -> None:
+    """Refuse what cannot be done before anything is written.
 
     Raises
     ------
-    RunError
-        If its file was edited by hand, or is of a run with other settings.
+    UserError
     """
-    record = Record.load(Path(task.folder))
-    if record is None:
-        return None
-    same = (record.protocol.get("data"), record.protocol.get("samples"))
-    if same != (task.data, task.samples) or record.changes != list(task.changes):
-        raise RunError(
-            f"{task.folder} holds a run with other settings; choose another folder with --out"
-        )
-    if record.protocol.get("digest") != task.digest:
-        raise RunError(
-            f"{task.folder} holds a run on other data of the same name; choose another folder with "
-            "--out"
-        )
-    return record if all(is_measured(record, name) for name in task.metrics) else None
+    for what, count in (("seeds", seeds), ("jobs", jobs)):
+        if count < 1:
+            raise UserError(f"the number of {what} must be at least 1, not {count}")
+    if cluster is not None:  # whose machines may have other devices than this one
+        from uncollapse.jobs.cluster import check_cluster
+
+        check_cluster(cluster, options)
+        return
+    if options:
+        raise UserError("options of a cluster need --cluster")
+    if device not in ("auto", "cpu"):
+        from uncollapse.device import find_device
+
+        find_device(device)
 
 
-def run_side_by_side(tasks: Sequence[Task], jobs: int, out: Path, say: Say) -> list[Outcome]:
+def run_all(
+    tasks: Sequence[Own],
+    jobs: int,
+    out: Path,
+    say: Say,
+    cluster: str | None,
+    options: Mapping[str, Any],
+) -> list[Outcome[Own]]:
+    """The tasks in processes of their own, here or through submitit."""
+    if cluster is None:
+        return run_side_by_side(tasks, jobs, out, say)
+    from uncollapse.jobs.cluster import run_on_cluster
+
+    return run_on_cluster(tasks, jobs, out, say, cluster, options)
+
+
+def run_side_by_side(tasks: Sequence[Own], jobs: int, out: Path, say: Say) -> list[Outcome[Own]]:
     """Do the tasks, ``jobs`` at a time; finished ones are only read.
 
     Parameters
     ----------
-    tasks : sequence of Task
+    tasks : sequence of Job
     jobs : int
     out : Path
         Its ``logs`` get what the runs have to say.
@@ -88,19 +85,40 @@ def run_side_by_side(tasks: Sequence[Task], jobs: int, out: Path, say: Say) -> l
     """
     if jobs < 1:
         raise UserError(f"the number of jobs must be at least 1, not {jobs}")
-    done = {task.key: record for task in tasks if (record := finished(task)) is not None}
-    waiting = [task for task in tasks if task.key not in done]
-    if done:
-        say(f"{len(done)} of {len(tasks)} runs were finished before")
+    done, waiting = what_is_left(tasks, say)
     if waiting:
-        say(f"{len(waiting)} run{'s' if len(waiting) > 1 else ''} to do, {jobs} at a time")
+        say(f"{runs(len(waiting))} to do, {jobs} at a time")
     with _Processes(out, jobs, len(waiting), say) as processes:
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(processes.run, waiting))
         if processes.stopped is not None:
             raise Interrupted(processes.stopped)
-    by_key = {outcome.task.key: outcome for outcome in outcomes}
-    return [by_key.get(task.key) or Outcome(task, done[task.key]) for task in tasks]
+    return in_order(tasks, [*done, *outcomes])
+
+
+def what_is_left(tasks: Sequence[Own], say: Say) -> tuple[list[Outcome[Own]], list[Own]]:
+    """Those that were finished before, and those that were not; says how many were."""
+    done, waiting = [], []
+    for task in tasks:
+        record = task.finished()
+        if record is None:
+            waiting.append(task)
+        else:
+            done.append(Outcome(task, record))
+    if done:
+        say(f"{len(done)} of {len(tasks)} runs were finished before")
+    return done, waiting
+
+
+def runs(count: int) -> str:
+    """E.g. ``2 runs``."""
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
+def in_order(tasks: Sequence[Own], outcomes: Sequence[Outcome[Own]]) -> list[Outcome[Own]]:
+    """Outcomes as their tasks come."""
+    places = {id(task): place for place, task in enumerate(tasks)}
+    return sorted(outcomes, key=lambda outcome: places[id(outcome.task)])
 
 
 class _Processes:
@@ -110,11 +128,11 @@ class _Processes:
         self.logs = out / "logs"
         self.say, self.total, self.count = say, total, 0
         self.stopped: int | None = None
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._before: dict[int, Any] = {}
         self._env = dict(os.environ)
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = max(1, _cores() // max(1, min(jobs, total)))
         self._env.setdefault("OMP_NUM_THREADS", str(threads))
 
     def __enter__(self) -> _Processes:
@@ -132,31 +150,30 @@ class _Processes:
         for process in list(self._running):
             process.send_signal(number)
 
-    def run(self, task: Task) -> Outcome:
+    def run(self, task: Own) -> Outcome[Own]:
         """One task, in a process that signals reach through us alone."""
         if self.stopped is not None:
             return Outcome(task, None, "not begun")
-        log = self.logs / folder_name(task.edition) / f"{task.system}-seed-{task.seed}.log"
+        log = self.logs / task.log
         log.parent.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         with log.open("a", encoding="utf-8") as written:
             before = written.tell()  # what earlier attempts had to say
             process = subprocess.Popen(
-                [sys.executable, "-m", "uncollapse.reproduction.worker"],
+                [sys.executable, "-m", "uncollapse.jobs.worker"],
                 stdin=subprocess.PIPE,
                 stdout=written,
                 stderr=written,
-                text=True,
                 env=self._env,
                 start_new_session=True,  # Ctrl-C in a terminal would reach it twice
             )
             with self._registered(process):
-                process.communicate(task.to_json())
+                process.communicate(pickle.dumps(task))
         seconds = time.perf_counter() - began
         return self._outcome(task, process.returncode, log, before, seconds)
 
     @contextmanager
-    def _registered(self, process: subprocess.Popen[str]) -> Iterator[None]:
+    def _registered(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
         self._running.add(process)
         if self.stopped is not None:  # the signal came before this one was among the running
             process.send_signal(self.stopped)
@@ -165,12 +182,11 @@ class _Processes:
         finally:
             self._running.discard(process)
 
-    def _outcome(self, task: Task, code: int, log: Path, before: int, seconds: float) -> Outcome:
-        record = failure = None
-        if code == 0:
-            record = Record.load(Path(task.folder))
-        if record is None:
-            failure = why(code, log, before)
+    def _outcome(
+        self, task: Own, code: int, log: Path, before: int, seconds: float
+    ) -> Outcome[Own]:
+        record = task.finished() if code == 0 else None
+        failure = why(code, log, before) if record is None else ""
         with self._lock:
             self.count += 1
             place = f"[{self.count}/{self.total}] {task.describe()}"
@@ -178,7 +194,14 @@ class _Processes:
                 self.say(f"{place}: {figures(record)}, {seconds:.0f} s")
             elif self.stopped is None:
                 self.say(f"{place}: failed: {failure}")
-        return Outcome(task, record, failure or "")
+        return Outcome(task, record, failure)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def why(code: int, log: Path, before: int = 0) -> str:
@@ -192,13 +215,3 @@ def why(code: int, log: Path, before: int = 0) -> str:
     else:
         said = lines[-1].strip() if lines else f"exit code {code}"
     return f"{said}; see {log}"
-
-
-def figures(record: Record) -> str:
-    """The first figures of a run in one line."""
-    shown = []
-    for name in ("nll", "kl", "mi"):
-        value = record.value(name)
-        if value is not None:
-            shown.append(f"{name.upper()} {value:.2f}")
-    return ", ".join(shown) or "measured"

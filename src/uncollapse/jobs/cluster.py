@@ -9,30 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import UncollapseError, UserError, unknown_name
-from uncollapse.reproduction.records import Record
-from uncollapse.reproduction.running import Outcome, figures, finished
-from uncollapse.reproduction.tasks import Task
-from uncollapse.reproduction.worker import run_task
+from uncollapse.jobs.job import Job, Outcome, Own, figures
+from uncollapse.jobs.running import in_order, runs, what_is_left
 from uncollapse.training.signals import Interrupted
 
 CLUSTERS = ("slurm", "local")
 TIMEOUT = 24 * 60  # minutes a run, unless `timeout_min` says otherwise
 
 
-class TaskOnCluster:
-    """A task that submitit can send, and send again when the cluster takes the machine away."""
+class OnCluster:
+    """Does a job that submitit can send again when the cluster takes the machine away."""
 
-    def __call__(self, task: str) -> str:
-        """Do the task; what went wrong comes back as text, so that a log need not be read."""
+    def __call__(self, task: Job) -> str:
+        """Do it; what went wrong comes back as text, so that a log need not be read."""
         try:
-            run_task(Task.from_json(task))
+            task.do()
         except Interrupted:
             raise  # no result: the next call goes on from the checkpoint
         except UncollapseError as error:
             return str(error)
         return ""
 
-    def checkpoint(self, task: str) -> Any:
+    def checkpoint(self, task: Job) -> Any:
         """Submitit's hook: the run resumes from its last checkpoint."""
         from submitit.helpers import DelayedSubmission
 
@@ -53,18 +51,18 @@ def check_cluster(cluster: str, options: Mapping[str, Any]) -> None:
 
 
 def run_on_cluster(
-    tasks: Sequence[Task],
+    tasks: Sequence[Own],
     jobs: int,
     out: Path,
     say: Callable[[str], None],
     cluster: str,
     options: Mapping[str, Any],
-) -> list[Outcome]:
+) -> list[Outcome[Own]]:
     """Submit whatever is not finished, at most ``jobs`` at a time, and wait for it.
 
     Parameters
     ----------
-    tasks : sequence of Task
+    tasks : sequence of Job
     jobs : int
     out : Path
         On a file system that all machines see; submitit's files go to ``out/cluster``.
@@ -83,33 +81,31 @@ def run_on_cluster(
     if jobs < 1:
         raise UserError(f"the number of jobs must be at least 1, not {jobs}")
     executor = _executor(out / "cluster", cluster, jobs, options)
-    done = {task.key: record for task in tasks if (record := finished(task)) is not None}
-    waiting = [task for task in tasks if task.key not in done]
-    if done:
-        say(f"{len(done)} of {len(tasks)} runs were finished before")
+    done, waiting = what_is_left(tasks, say)
     if waiting:
-        say(f"{len(waiting)} runs handed to {cluster}; logs in {out / 'cluster'}")
-    outcomes = {}
+        say(f"{runs(len(waiting))} handed to {cluster}; logs in {out / 'cluster'}")
+    outcomes: list[Outcome[Own]] = []
     for task, job in _submitted(executor, cluster, jobs, waiting):
-        outcomes[task.key] = outcome = _outcome(task, job)
+        outcome = _outcome(task, job)
+        outcomes.append(outcome)
         place = f"[{len(outcomes)}/{len(waiting)}] {task.describe()}"
         found = "failed: " + outcome.failure if outcome.record is None else figures(outcome.record)
         say(f"{place}: {found}")
-    return [outcomes.get(task.key) or Outcome(task, done[task.key]) for task in tasks]
+    return in_order(tasks, [*done, *outcomes])
 
 
 def _submitted(
-    executor: Any, cluster: str, jobs: int, tasks: Sequence[Task]
-) -> Iterator[tuple[Task, Any]]:
+    executor: Any, cluster: str, jobs: int, tasks: Sequence[Own]
+) -> Iterator[tuple[Own, Any]]:
     """Tasks and their jobs, in order; submitit's local executor starts whatever it gets at once."""
     step = jobs if cluster == "local" else max(1, len(tasks))
     for first in range(0, len(tasks), step):
         some = tasks[first : first + step]
-        given = executor.map_array(TaskOnCluster(), [task.to_json() for task in some])
+        given = executor.map_array(OnCluster(), some)
         yield from zip(some, given, strict=True)
 
 
-def _outcome(task: Task, job: Any) -> Outcome:
+def _outcome(task: Own, job: Any) -> Outcome[Own]:
     """Wait for a job."""
     error = job.exception()
     if error is not None:
@@ -120,7 +116,7 @@ def _outcome(task: Task, job: Any) -> Outcome:
     failure = job.result()
     if failure:
         return Outcome(task, None, failure)
-    return Outcome(task, Record.load(Path(task.folder)))
+    return Outcome(task, task.finished())
 
 
 def _executor(folder: Path, cluster: str, jobs: int, options: Mapping[str, Any]) -> Any:
