@@ -12,12 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import SGD, Adam
 
 from uncollapse.embedding import Embedding
 from uncollapse.strategies import lazy_adam, lazy_table
 from uncollapse.strategies.idle_steps import FIRST_CAPACITY, NEGLIGIBLE, IdleSteps
 from uncollapse.strategies.lazy_adam import LazyAdam, keep_tables, let_go_of_tables
+from uncollapse.strategies.row_sgd import RowSGD
 
 TYPES, WIDTH = 12, 4
 Step = tuple[Sequence[int], float, float]  # words that are looked up, scale of gradients, rate
@@ -350,6 +351,24 @@ def test_kernels_need_no_dense_steps(used: Counter[str], monkeypatch: pytest.Mon
     assert used["adam_update"] == 59
     off = (table.weight.detach() - dense.table.weight.detach()).abs()
     assert bool((off <= 1e-6 * dense.way + 1e-7).all())
+
+
+def test_sgd_keeps_tables_too() -> None:
+    """A step is dense SGD's, and reads nothing of the rows without a gradient."""
+    table = Embedding(TYPES, WIDTH, padding_idx=0)
+    plain = copy.deepcopy(table)
+    optimizer = RowSGD(table.parameters(), 0.5)
+    keep_tables(table, [optimizer])
+    other = SGD(plain.parameters(), 0.5)
+    for number, words in enumerate(zipf(20)):
+        learn(table, optimizer, number, (words, 1.0, 0.5))  # type: ignore[arg-type]
+        gradient = table._parameters.raw("weight").grad  # type: ignore[attr-defined]
+        assert gradient.is_sparse
+        assert len(gradient._values()) == len(set(words) - {0})
+        learn(plain, other, number, (words, 1.0, 0.5))  # type: ignore[arg-type]
+        torch.testing.assert_close(table.weight, plain.weight)
+    let_go_of_tables([optimizer])
+    assert type(table._parameters) is dict
 
 
 class Tied(nn.Module):

@@ -74,6 +74,27 @@ def test_a_run_is_that_of_dense_adam(
         torch.testing.assert_close(part, reference, rtol=1e-3, atol=1e-4)
 
 
+def test_sgd_moves_the_rows_that_have_a_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["training.optimizer=sgd", "training.learning_rate=0.5", "training.clip_norm=0.5"]
+    model, history = whole(tmp_path / "rows", *settings)
+    kept = [part for part in model.modules() if isinstance(part, Embedding)]
+    assert all(type(table._parameters) is dict for table in kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(lazy_adam, "SMALLEST", 1 << 20)
+        other, dense = whole(tmp_path / "dense", *settings)
+    for row, expected in zip(history.rows, dense.rows, strict=True):
+        assert row["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-5)
+    for part, reference in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(part, reference, rtol=1e-4, atol=1e-5)
+    recipe = small_recipe(*settings)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "part", recipe, callbacks=[SignalAt(BATCHES + 2, signal.SIGTERM)])
+    again, _ = train(tmp_path / "part", recipe, resume=True)
+    assert same(again.state_dict(), model.state_dict())
+
+
 @pytest.mark.parametrize(
     ("settings", "batch"),
     [([], 3), ([], 3 * BATCHES + 4), (AGGRESSIVE, BATCHES + 2)],

@@ -12,6 +12,7 @@ from torch.optim import Adam, Optimizer
 
 from uncollapse.embedding import Embedding
 from uncollapse.strategies.lazy_table import LazyTable, make_dense
+from uncollapse.strategies.row_sgd import RowSGD
 
 SMALLEST = 1 << 20  # numbers in a table below which moving all of them costs less
 
@@ -91,8 +92,8 @@ class LazyAdam(Adam):
 def keep_tables(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
     """Have optimisers keep the tables of a model for which that is exact and pays.
 
-    Those of `Embedding` modules on a CPU that no other module shares, under a `LazyAdam`
-    without weight decay.
+    Those of `Embedding` modules on a CPU that no other module shares, under a `LazyAdam` or a
+    `RowSGD` without weight decay.
     """
     modules = list(model.modules())
     for module in modules:
@@ -100,7 +101,7 @@ def keep_tables(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
             module.let_go()
     owners = Counter(id(p) for part in modules for p in part.parameters(recurse=False))
     for optimizer in optimizers:
-        if not isinstance(optimizer, LazyAdam):
+        if not isinstance(optimizer, LazyAdam | RowSGD):
             continue
         own = {
             id(p)
@@ -119,5 +120,5 @@ def keep_tables(model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
 def let_go_of_tables(optimizers: Iterable[Optimizer]) -> None:
     """Have optimisers keep no table any longer."""
     for optimizer in optimizers:
-        if isinstance(optimizer, LazyAdam):
+        if isinstance(optimizer, LazyAdam | RowSGD):
             optimizer.let_go()

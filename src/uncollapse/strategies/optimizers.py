@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from uncollapse.config import TrainingConfig
 from uncollapse.embedding import gradient_values
 from uncollapse.strategies.lazy_adam import LazyAdam
+from uncollapse.strategies.row_sgd import RowSGD
 
 # the devices for which PyTorch has a fused kernel of both optimisers
 FUSED_DEVICES = {"cpu", "cuda", "mps"}
@@ -25,7 +26,7 @@ def build_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) 
     learning = [p for p in parameters if p.requires_grad]
     fused = {p.device.type for p in learning} <= FUSED_DEVICES
     if config.optimizer == "sgd":
-        return SGD(learning, config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+        return RowSGD(learning, config.learning_rate, weight_decay=config.weight_decay, fused=fused)
     return LazyAdam(
         learning,
         config.learning_rate,
