@@ -45,10 +45,11 @@ class Transformer(nn.Module):
         for block in blocks:
             block.initialise(layers)
 
-    def forward(self, states: Tensor, attend: Attend, first: int = 0) -> Tensor:
-        """States ``(B, T, H)`` of positions ``first``, ``first + 1``, …, ``(B, T, H)``."""
-        positions = torch.arange(first, first + states.shape[1], device=states.device)
-        turn = rotation(positions, self.shape[2], states)
+    def forward(self, states: Tensor, attend: Attend, positions: Tensor | None = None) -> Tensor:
+        """States ``(B, T, H)`` of positions ``(B, T)``, by default 0, 1, …, ``(B, T, H)``."""
+        if positions is None:
+            positions = torch.arange(states.shape[1], device=states.device)[None]
+        turn = rotation(positions[:, None], self.shape[2], states)
         for layer, block in enumerate(self.blocks):
             states = block(states, turn, layer, attend)
         return self.norm(states)
@@ -89,10 +90,10 @@ class Block(nn.Module):
 
 
 def rotation(positions: Tensor, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the angles of every position, ``(T, width / 2)`` each."""
+    """Cosines and sines of the angles of positions ``(...)``, ``(..., width / 2)`` each."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     pairs = torch.arange(0, width, 2, device=like.device, dtype=dtype)
-    angles = positions.to(dtype)[:, None] * SLOWEST ** (-pairs / width)  # (T, width / 2)
+    angles = positions.to(dtype)[..., None] * SLOWEST ** (-pairs / width)  # (..., width / 2)
     return angles.cos(), angles.sin()
 
 
