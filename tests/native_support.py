@@ -25,6 +25,7 @@ TYPES = {
     "lstm_backward": "fffTTfT",
     "gru_forward": "fTfffTf",
     "gru_backward": "fffTTfTT",
+    "attend": "TffTTiiT",
 }
 STRIDED = ("log_likelihood", "draw", "greatest")
 

@@ -42,7 +42,7 @@ class State(Protocol):
 def replace_rows(
     pairs: Iterable[tuple[Tensor | None, Tensor | None]], places: Tensor, rows: Tensor
 ) -> None:
-    """Copy ``rows`` of the second of every pair to ``places`` of the first, where there are both."""
+    """Copy ``rows`` of the second of every pair to ``places`` of the first, if there are both."""
     for own, other in pairs:
         if own is not None and other is not None:
             own.index_copy_(0, places, other.index_select(0, rows).to(own.dtype))

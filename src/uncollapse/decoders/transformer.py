@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from uncollapse.config import TransformerDecoderConfig
 from uncollapse.decoders.base import Decoder, replace_rows
 from uncollapse.decoders.token_loss import as_autocast
-from uncollapse.encoders.attention import Transformer, initialise_embedding
+from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, split_heads
 from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
+from uncollapse.native import kernels_for
 
 FIRST_CAPACITY = 16  # positions that a cache has room for once it has any
 
@@ -143,8 +144,10 @@ def _longest(lengths: Tensor) -> int:
     return int(lengths.max()) if len(lengths) else 0
 
 
-def _attend_back(_layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+def _attend_back(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
+    queries, keys, values = split_heads(parts, turn)
+    seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    return seen.transpose(1, 2)
 
 
 class Cache:
@@ -181,7 +184,9 @@ class Cache:
         capacity = self.buffer.shape[4]
         if positions <= capacity:
             return self
-        return Cache(self._copy(capacity, max(FIRST_CAPACITY, 2 * capacity, positions)), self.steps)
+        # before its first word, a sentence may wait for long
+        wanted = max(FIRST_CAPACITY, 2 * capacity, positions) if capacity else positions
+        return Cache(self._copy(capacity, wanted), self.steps)
 
     def _copy(self, positions: int, capacity: int) -> Tensor:
         *outer, _, width = self.buffer.shape
@@ -198,24 +203,24 @@ class Cache:
         self.buffer[:, :, places, :, :positions] = other.buffer[:, :, rows, :, :positions]
 
     def attend(
-        self,
-        rows: Tensor,
-        lengths: Tensor,
-        longest: int,
-        layer: int,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        self, rows: Tensor, lengths: Tensor, longest: int, layer: int, parts: Tensor, turn: Turn
     ) -> Tensor:
-        """Write one position, ``(n, heads, 1, width)``, of some rows, and read all up to it."""
-        for kind, new in enumerate((keys, values)):
-            self.buffer[kind, layer][rows, :, lengths] = new.squeeze(2).to(self.buffer.dtype)
-        seen = self.buffer[:, layer, ..., : longest + 1, :]
+        """Write one position of some rows, ``(n, 1, 3, heads, width)``, and read all up to it."""
+        kept = self.buffer[:, layer]
+        fused = None if torch.is_grad_enabled() else kernels_for(parts, kept, *turn)
+        if fused is not None and parts.dtype == kept.dtype and turn[0].dtype == torch.float32:
+            angles = turn[0].flatten(0, 2), turn[1].flatten(0, 2)  # (n, width / 2)
+            new = parts.squeeze(1)
+            return fused.attend(new, angles, kept[0], kept[1], rows, lengths)[:, None]
+        queries, *new = split_heads(parts, turn)
+        for own, wanted in zip(kept, new, strict=True):
+            own[rows, :, lengths] = wanted.squeeze(2).to(own.dtype)
         some = len(rows) < self.rows
         if some:  # fewer queries are copied than keys and values would be
             part, queries = queries, queries.new_zeros(self.rows, *queries.shape[1:])
             own, lengths = lengths, lengths.new_zeros(self.rows)
             queries[rows], lengths[rows] = part, own
         mask = torch.arange(longest + 1, device=rows.device) <= lengths[:, None]  # (N, longest + 1)
-        found = F.scaled_dot_product_attention(queries, seen[0], seen[1], mask[:, None, None])
-        return found[rows] if some else found
+        keys, values = kept[..., : longest + 1, :]
+        found = F.scaled_dot_product_attention(queries, keys, values, mask[:, None, None])
+        return (found[rows] if some else found).transpose(1, 2)

@@ -53,6 +53,7 @@ def worst_errors(
         **_draw_errors(found, dtype, sizes),
         **_lstm_errors(found, dtype, sizes),
         **_gru_errors(found, dtype, sizes),
+        **_attention_errors(found, dtype, sizes),
     }
 
 
@@ -152,6 +153,36 @@ def _gru_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, f
         "gru_forward": max(_error(new_state, state), _error(hidden, state)),
         "gru_backward": max(_error(mine, exact) for mine, exact in pairs),
     }
+
+
+def _attention_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
+    rows, heads, width, capacity = sizes.rows, 3, 2 * sizes.width, 7
+    places = torch.randperm(rows + 2)[:rows]
+    lengths = torch.randint(capacity, (rows,))
+    parts = torch.randn(rows, 3, heads, width).to(dtype)
+    keys, values = torch.randn(2, rows + 2, heads, capacity, width).to(dtype)
+    angles = 6 * torch.rand(rows, width // 2)
+    turn = angles.cos(), angles.sin()
+    query, key, value = parts.double().unbind(1)  # (n, heads, width)
+    query, key = (_turned(own, turn) for own in (query, key))
+    exact_keys, exact_values = keys.double(), values.double()
+    exact_keys[places, :, lengths], exact_values[places, :, lengths] = key, value
+    scores = (exact_keys[places] @ query[..., None]).squeeze(-1) / width**0.5
+    unseen = torch.arange(capacity) > lengths[:, None]
+    weights = scores.masked_fill(unseen[:, None], -torch.inf).softmax(-1)  # (n, heads, capacity)
+    exact = (weights[:, :, None] @ exact_values[places]).squeeze(2)
+    seen = found.attend(parts, turn, keys, values, places, lengths)
+    return {
+        "attend": _error(seen, exact),
+        "attend's keys and values": max(_error(keys, exact_keys), _error(values, exact_values)),
+    }
+
+
+def _turned(vectors: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Pairs of channels of ``(n, heads, width)`` turned by angles ``(n, width / 2)``."""
+    cosine, sine = (own.double()[:, None] for own in turn)
+    one, other = vectors.chunk(2, -1)
+    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], -1)
 
 
 def _error(found: Tensor, exact: Tensor) -> float:
