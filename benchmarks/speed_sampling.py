@@ -55,7 +55,7 @@ def ours(
     max_length: int,
     precision: str,
 ) -> None:
-    """The package's own; its default is f32."""
+    """The package's own; its default is f32. Sentences wait for a row of the one batch."""
     import torch
 
     from uncollapse.decoders.generation import generate
@@ -66,17 +66,14 @@ def ours(
     longest = min(max_length, settings.max_length)
     with evaluating(model), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         while turns.next():
-            written: list[list[int]] = []
-            for _ in range(batches):
-                z = model.sample_prior(settings.rows, generator)
-                written += generate(
-                    model.decoder,
-                    z,
-                    max_length=longest,
-                    generator=generator,
-                    batch_size=settings.rows,
-                    **METHODS[how],
-                )
+            written = generate(
+                model.decoder,
+                model.sample_prior(batches * settings.rows, generator),
+                max_length=longest,
+                generator=generator,
+                batch_size=settings.rows,
+                **METHODS[how],
+            )
             _report(turns, written)
 
 

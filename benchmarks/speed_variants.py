@@ -29,9 +29,9 @@ SENTENCES = 4
 SAMPLING: dict[str, tuple[str, str, int, int, int]] = {
     "lstm-ancestral": ("lstm", "ancestral", 100, 1, 8),
     "lstm-greedy": ("lstm", "greedy", 100, 1, 8),
-    "lstm-nucleus": ("lstm", "nucleus", 40, 1, 4),
+    "lstm-nucleus": ("lstm", "nucleus", 40, 1, 8),
     "cnn-ancestral": ("cnn", "ancestral", 40, 1, 8),
-    "transformer-ancestral": ("transformer", "ancestral", 40, 1, 4),
+    "transformer-ancestral": ("transformer", "ancestral", 40, 1, 8),
 }
 
 

@@ -27,6 +27,7 @@ TYPES = {
     "gru_backward": "fffTTfTT",
     "adam_catch_up": "fffiffffiidddd",
     "adam_update": "ffffifff",
+    "attend": "TffTTiiT",
 }
 STRIDED = ("log_likelihood", "draw", "greatest")
 

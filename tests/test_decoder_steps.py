@@ -52,6 +52,33 @@ def test_a_state_can_be_gone_on_from_more_than_once(variant: str) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@every_variant
+def test_rows_can_be_replaced_by_those_of_another_state(variant: str, precision: str) -> None:
+    decoder, z = make_decoder(variant), torch.randn(6, DIM)
+    inputs = torch.randint(4, VOCABULARY, (6, 9))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        whole = by_stepping(decoder, z, inputs)
+        state, waiting = decoder.start(z[:4], 4), decoder.start(z, 6)
+        begun = decoder.step(decoder.project_words(inputs[:, 0]), waiting)
+        sentence, place = torch.arange(4), torch.zeros(4, dtype=torch.long)  # of every row
+        for step in range(8):
+            if step in (2, 3, 5):
+                rows = torch.tensor({2: [1], 3: [3, 0], 5: [0, 1]}[step])
+                others = torch.tensor({2: [4], 3: [5, 4], 5: [2, 0]}[step])
+                state.replace(rows, begun if step == 5 else waiting, others)
+                sentence[rows], place[rows] = others, int(step == 5)
+            if step in (4, 6):  # in another order, too
+                kept = torch.tensor([0, 1, 3] if step == 4 else [2, 0])
+                state, sentence, place = state.select(kept), sentence[kept], place[kept]
+            words = decoder.project_words(inputs[sentence, place])
+            state = decoder.step(words, state)
+            difference = (state.features - whole[sentence, place]).norm(dim=1)
+            assert difference.max() < (1e-5 if precision == "f32" else 0.1)
+            place += 1
+
+
 @every_kind
 def test_mixed_precision_samples_what_full_precision_does(kind: str) -> None:
     decoder, z = make_decoder(kind), torch.randn(3, DIM)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from uncollapse.config import DecoderConfig
 from uncollapse.data.tokenizer import BOS, EOS, PAD
-from uncollapse.decoders import KINDS, Decoder, build_decoder, vocabulary
+from uncollapse.decoders import KINDS, Decoder, State, build_decoder, vocabulary
 from uncollapse.decoders.generation import generate
-from uncollapse.decoders.vocabulary import BLOCK, NUCLEUS_GUESS, inverse_cdf
+from uncollapse.decoders.vocabulary import BLOCK, inverse_cdf
 from uncollapse.errors import UserError
 
 DIM = 3
@@ -179,7 +179,7 @@ def test_temperature_divides_the_logits() -> None:
 
 @settings(max_examples=30)
 @given(
-    st.sampled_from([5, 60, NUCLEUS_GUESS + 1, 900]),
+    st.sampled_from([5, 60, 257, 900]),
     st.floats(0.01, 0.999),
     st.floats(0.05, 8),  # at 0 all words tie, and either is right
     st.integers(0, 2**31 - 1),
@@ -189,7 +189,6 @@ def test_nucleus_is_the_smallest_set_and_is_drawn_from_rightly(
 ) -> None:
     torch.manual_seed(seed)
     draws = 1000
-    # the flat ones need more words than are looked at first, and so a full sort
     logits = torch.randn(size) * sharpness
     uniforms = (torch.arange(draws) + 0.5) / draws
     chosen = vocabulary._draw(logits.repeat(draws, 1), uniforms, 1.0, top_p)
@@ -203,14 +202,37 @@ def test_nucleus_is_the_smallest_set_and_is_drawn_from_rightly(
     assert (share - expected).abs().max() <= 1.01 / draws + slack + 1e-4
 
 
-def test_flat_distribution_needs_the_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    logits, uniforms = torch.randn(50, 700) * 0.1, torch.rand(50)
-    expected = vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9)
-    monkeypatch.setattr(vocabulary, "NUCLEUS_GUESS", 700)
-    assert torch.equal(vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9), expected)
-    monkeypatch.setattr(vocabulary, "NUCLEUS_GUESS", 3)
-    assert torch.equal(vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9), expected)
+@settings(max_examples=60)
+@given(
+    st.integers(1, 900),
+    st.floats(0.001, 1 - 1e-9),
+    st.floats(0, 30),
+    st.integers(0, 2**31 - 1),
+)
+def test_the_least_of_a_nucleus_is_that_of_a_full_sort(
+    size: int, top_p: float, sharpness: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    logits = (torch.randn(7, size) * sharpness).bfloat16().double()  # some are alike
+    weights = logits.softmax(1)
+    wanted = top_p * weights.sum(1, keepdim=True)
+    found = vocabulary._least_by_kind(weights, wanted)
+    expected = vocabulary._least_before(weights.sort(1, descending=True).values, wanted, 0.0)
+    if top_p < 0.999:
+        assert torch.equal(found, expected)
+    kept = weights >= found
+    assert ((weights * kept).sum(1, keepdim=True) > wanted - 1e-12).all()
+    heavier = (weights * (weights > found)).sum(1, keepdim=True)
+    assert (heavier < wanted + 1e-12).all()
+
+
+def test_what_is_no_number_stops_no_draw() -> None:
+    logits = torch.randn(3, 300)
+    logits[1, 7] = torch.nan
+    uniforms = torch.rand(3)
+    found = vocabulary._draw(logits.clone(), uniforms, 1.0, 0.9)
+    others = vocabulary._draw(logits[[0, 2]], uniforms[[0, 2]], 1.0, 0.9)
+    assert torch.equal(found[[0, 2]], others)
 
 
 # --- rows are strangers to each other -----------------------------------------------------
@@ -231,6 +253,31 @@ def test_a_row_depends_on_its_own_numbers_only(kind: str, top_p: float) -> None:
     # the first rows do not know what follows them
     assert sample(decoder, z[:7], top_p=top_p, max_length=12) == whole[:7]
     assert sample(decoder, z, seed=1, top_p=top_p, max_length=12) != whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sentences_that_wait_keep_the_batch_full(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, z = make_decoder(kind), torch.randn(60, DIM)
+    with torch.no_grad():
+        decoder.output.weight[EOS] = 0.95 * decoder.output.weight[4]
+    expected = sample(decoder, z, max_length=9, batch_size=60)
+    rows: list[int] = []
+    step = decoder.step
+
+    def record(words: Tensor, state: State) -> State:
+        rows.append(len(words))
+        return step(words, state)
+
+    monkeypatch.setattr(decoder, "step", record)
+    assert sample(decoder, z, max_length=9, batch_size=16) == expected
+    read = sum(len(words) + (len(words) < 9) for words in expected)
+    full = rows.count(16)
+    assert rows[:full] == [16] * full
+    assert 16 * full >= read - 16 * 9  # all but what the last sentences need
+    assert sum(rows) <= 1.3 * read
+    assert len(set(rows)) <= 10  # of few sizes
 
 
 def test_sentences_end_at_the_end_or_at_max_length() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -29,6 +30,22 @@ class State(Protocol):
     def select(self, rows: Tensor) -> Self:
         """Keep some rows, by index or mask."""
         ...
+
+    def replace(self, places: Tensor, other: Self, rows: Tensor) -> None:
+        """Have rows ``places`` go on as ``rows`` of another state, both by index.
+
+        In place: states that this one was made from may change, too.
+        """
+        ...
+
+
+def replace_rows(
+    pairs: Iterable[tuple[Tensor | None, Tensor | None]], places: Tensor, rows: Tensor
+) -> None:
+    """Copy ``rows`` of the second of every pair to ``places`` of the first, if there are both."""
+    for own, other in pairs:
+        if own is not None and other is not None:
+            own.index_copy_(0, places, other.index_select(0, rows).to(own.dtype))
 
 
 StateT = TypeVar("StateT", bound=State)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uncollapse.config import DilatedCNNDecoderConfig
-from uncollapse.decoders.base import Decoder
+from uncollapse.decoders.base import Decoder, replace_rows
 from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
+from uncollapse.precision import as_autocast
 
 
 @dataclass
@@ -26,6 +27,12 @@ class DilatedCNNState:
         """Keep some rows, by index or mask."""
         beside = None if self.beside is None else self.beside[rows]
         return DilatedCNNState(self.features[rows], [queue[rows] for queue in self.queues], beside)
+
+    def replace(self, places: Tensor, other: DilatedCNNState, rows: Tensor) -> None:
+        """Have rows ``places`` go on as ``rows`` of another state; in place."""
+        pairs = zip(self.queues, other.queues, strict=True)
+        whole = [(self.features, other.features), (self.beside, other.beside)]
+        replace_rows([*pairs, *whole], places, rows)
 
 
 class DilatedCNNDecoder(Decoder[DilatedCNNState]):
@@ -85,7 +92,8 @@ class DilatedCNNDecoder(Decoder[DilatedCNNState]):
     ) -> DilatedCNNState:
         """The state before ``<s>``, for ``rows`` sentences in their contexts."""
         features = self.output.weight.new_zeros(rows, self.hidden_dim)
-        queues = [features.new_zeros(rows, *block.queue_shape) for block in self._blocks()]
+        narrow = as_autocast(features[:0])  # as the convolutions read them
+        queues = [narrow.new_zeros(rows, *block.queue_shape) for block in self._blocks()]
         return DilatedCNNState(features, queues, self.project_beside(z, rows, condition))
 
     def step(self, words: Tensor, state: DilatedCNNState) -> DilatedCNNState:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -78,10 +79,45 @@ def generate(
         raise UserError(f"max_length must be at least 1, not {max_length}")
     count = len(z) if z is not None else rows
     assert count is not None, "a language model must be told how many sentences to write"
+    softmax = VocabularyRows(decoder.output.weight, count * TYPICAL_LENGTH)
+
+    def choose(features: Tensor, uniforms: Tensor | None) -> Tensor:
+        if uniforms is None:
+            return softmax.greatest(features)
+        return softmax.draw(features, uniforms, temperature, top_p)
+
+    written: list[list[int]] = [[] for _ in range(count)]
+    draws = max_length if method == "sample" else None
+    starts = _starts(decoder, z, count, condition, draws, generator, batch_size)
+    _write(decoder, starts, choose, written, max_length)
+    return written
+
+
+@dataclass
+class _Start:
+    """Sentences before their first word."""
+
+    first: int  # of them, among all
+    state: State
+    uniforms: Tensor | None  # (n, most words)
+    taken: int = 0  # those before it have been begun
+
+    @property
+    def left(self) -> int:
+        return len(self.state.features) - self.taken
+
+
+def _starts(
+    decoder: Decoder,
+    z: Tensor | None,
+    count: int,
+    condition: Condition | None,
+    draws: int | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    batch_size: int,
+) -> Iterator[_Start]:
+    """All sentences, so many at a time; with so many uniform numbers each, if any."""
     weight = decoder.output.weight
-    softmax = VocabularyRows(weight, count * TYPICAL_LENGTH)
-    read = ProjectedWords(decoder)
-    written: list[list[int]] = []
     for begin in range(0, count, batch_size):
         size = min(batch_size, count - begin)
         part = None if z is None else z[begin : begin + size].to(weight)
@@ -89,15 +125,10 @@ def generate(
         if condition is not None:
             context = condition.map(lambda own, at=slice(begin, begin + size): own[at])
         uniforms = None
-        if method == "sample":
+        if draws is not None:
             own = generator[begin:][:size] if isinstance(generator, Sequence) else generator
-            uniforms = _uniforms(size, max_length, own).to(weight.device)
-        state = decoder.start(part, size, context)
-        tokens = _write(
-            decoder, state, read, softmax, uniforms, temperature, top_p, size, max_length
-        )
-        written += [_until_end(row) for row in tokens.tolist()]
-    return written
+            uniforms = _uniforms(size, draws, own).to(weight.device)
+        yield _Start(begin, decoder.start(part, size, context), uniforms)
 
 
 def _uniforms(
@@ -110,32 +141,70 @@ def _uniforms(
 
 def _write(
     decoder: Decoder,
-    state: State,
-    read: ProjectedWords,
-    softmax: VocabularyRows,
-    uniforms: Tensor | None,
-    temperature: float,
-    top_p: float,
-    rows: int,
+    starts: Iterator[_Start],
+    choose: Callable[[Tensor, Tensor | None], Tensor],
+    written: list[list[int]],
     max_length: int,
-) -> Tensor:
-    device = softmax.weight.device
-    tokens = torch.full((rows, max_length), EOS, device=device)
-    active = torch.arange(rows, device=device)
-    words = torch.full((rows,), BOS, device=device)
-    for step in range(max_length):
+) -> None:
+    """Write all sentences; where one ends, the next that waits takes its row.
+
+    So most steps are of a full batch: a step has a price that few rows pay as well.
+    """
+    begun = next(starts, None)
+    if begun is None:
+        return
+    state, uniforms, waiting = begun.state, begun.uniforms, next(starts, None)
+    read = ProjectedWords(decoder)
+    owners: list[int | None] = list(range(begun.left))  # the sentence of every row, if any
+    rows = torch.arange(begun.left, device=state.features.device)
+    words, lengths = torch.full_like(rows, BOS), torch.zeros_like(rows)
+    tokens = rows.new_empty(len(rows), max_length)
+    while True:
         state = decoder.step(read(words), state)
-        if uniforms is None:
-            words = softmax.greatest(state.features)
-        else:
-            words = softmax.draw(state.features, uniforms[active, step], temperature, top_p)
-        tokens[active, step] = words
-        going = (words != EOS).nonzero().squeeze(1)
-        if len(going) < len(active):  # finished rows cost nothing more
-            active, words, state = active[going], words[going], state.select(going)
-            if len(active) == 0:
-                break
-    return tokens
+        at = lengths.clamp(max=max_length - 1)  # rows without a sentence go further
+        words = choose(state.features, None if uniforms is None else uniforms[rows, at])
+        tokens[rows, at] = words
+        lengths += 1
+        ends = ((words == EOS) | (lengths == max_length)).nonzero().squeeze(1).tolist()
+        free = [row for row in ends if owners[row] is not None]
+        if not free:
+            continue
+        for row, found in zip(free, tokens[free].tolist(), strict=True):
+            owner, owners[row] = owners[row], None
+            assert owner is not None
+            written[owner] = found[: found.index(EOS)] if EOS in found else found
+        while free and waiting is not None:
+            places, free = free[: waiting.left], free[waiting.left :]
+            own = slice(waiting.taken, waiting.taken + len(places))
+            state.replace(rows[places], waiting.state, rows.new_tensor(range(own.start, own.stop)))
+            if uniforms is not None and waiting.uniforms is not None:
+                uniforms[places] = waiting.uniforms[own]
+            words[places], lengths[places] = BOS, 0
+            for row, sentence in zip(places, range(own.start, own.stop), strict=True):
+                owners[row] = waiting.first + sentence
+            waiting.taken = own.stop
+            if not waiting.left:
+                waiting = next(starts, None)
+        if not free:
+            continue
+        going = len(owners) - owners.count(None)
+        if not going:
+            return
+        if _rounded(going) < len(owners):  # rows without a sentence cost nothing more
+            spare = _rounded(going) - going
+            idle = [row for row, owner in enumerate(owners) if owner is None][:spare]
+            kept = sorted(idle + [row for row, owner in enumerate(owners) if owner is not None])
+            owners, keep = [owners[row] for row in kept], rows[kept]
+            rows = rows[: len(kept)]
+            state, words, lengths = state.select(keep), words[keep], lengths[keep]
+            tokens = tokens[keep]
+            uniforms = None if uniforms is None else uniforms[keep]
+
+
+def _rounded(rows: int) -> int:
+    """The next of few numbers, at most a quarter larger: products of a new size start slowly."""
+    step = 1 << max(0, rows.bit_length() - 3)
+    return -(-rows // step) * step
 
 
 class ProjectedWords:
@@ -166,7 +235,3 @@ class ProjectedWords:
                 self._rows[missing] = torch.addmm(self._bias, embedded, self._across)
             self._known[missing] = True
         return self._rows.index_select(0, words)
-
-
-def _until_end(tokens: list[int]) -> list[int]:
-    return tokens[: tokens.index(EOS)] if EOS in tokens else tokens

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uncollapse.config import RecurrentDecoderConfig
 from uncollapse.data.batches import Batch
-from uncollapse.decoders.base import Decoder
+from uncollapse.decoders.base import Decoder, replace_rows
 from uncollapse.decoders.context_attention import ContextAttention, Turns
 from uncollapse.decoders.vocabulary import ScoreSums, VocabularyRows
 from uncollapse.encoders.context import Condition
@@ -39,6 +39,16 @@ class RecurrentState:
         turns = None if self.turns is None else self.turns.select(rows)
         hidden, cell, features = self.hidden[rows], self.cell[rows], self.features[rows]
         return RecurrentState(hidden, cell, features, beside, skip, turns)
+
+    def replace(self, places: Tensor, other: RecurrentState, rows: Tensor) -> None:
+        """Have rows ``places`` go on as ``rows`` of another state; in place."""
+        replace_rows(zip(self._parts(), other._parts(), strict=True), places, rows)
+
+    def _parts(self) -> list[Tensor | None]:
+        turns = self.turns
+        told = [None] * 3 if turns is None else [turns.keys, turns.values, turns.mask]
+        # after a step two of them may be one tensor, which bears being written twice
+        return [self.hidden, self.cell, self.features, self.beside, self.skip, *told]
 
 
 class RecurrentDecoder(Decoder[RecurrentState]):

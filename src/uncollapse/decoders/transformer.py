@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uncollapse.config import TransformerDecoderConfig
-from uncollapse.decoders.base import Decoder
+from uncollapse.decoders.base import Decoder, replace_rows
 from uncollapse.decoders.token_loss import as_autocast
-from uncollapse.encoders.attention import Transformer, initialise_embedding
+from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, split_heads
 from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
+from uncollapse.native import kernels_for
 
 FIRST_CAPACITY = 16  # positions that a cache has room for once it has any
 
@@ -25,21 +26,32 @@ class TransformerState:
 
     features: Tensor  # (N, H)
     cache: Cache
-    length: int  # positions read, the prefix included
+    lengths: Tensor  # (N,): positions read, the prefix included
+    longest: int  # no row has read more
+    steps: int  # since the start
     beside: Tensor | None  # (N, H)
-    rows: Tensor | None = None  # (N,): those of the cache; None: all of them
+    rows: Tensor  # (N,): those of the cache
 
     def select(self, rows: Tensor) -> TransformerState:
         """Keep some rows, by index or mask."""
         if rows.dtype == torch.bool:
             rows = rows.nonzero().squeeze(1)
         beside = None if self.beside is None else self.beside[rows]
-        own = rows if self.rows is None else self.rows[rows]
-        cache = self.cache
+        own, lengths = self.rows[rows], self.lengths[rows]
+        cache, longest = self.cache, _longest(lengths)
         # keys and values are large: they are not copied before half of them are of no use
         if 2 * len(own) < cache.rows or not bool((own[1:] > own[:-1]).all()):
-            cache, own = cache.select(own, self.length), None
-        return TransformerState(self.features[rows], cache, self.length, beside, own)
+            cache, own = cache.select(own), torch.arange(len(own), device=own.device)
+        features, steps = self.features[rows], self.steps
+        return TransformerState(features, cache, lengths, longest, steps, beside, own)
+
+    def replace(self, places: Tensor, other: TransformerState, rows: Tensor) -> None:
+        """Have rows ``places`` go on as ``rows`` of another state; in place."""
+        pairs = [(self.features, other.features), (self.lengths, other.lengths)]
+        replace_rows([*pairs, (self.beside, other.beside)], places, rows)
+        self.longest = _longest(self.lengths)
+        self.cache = self.cache.with_room(self.longest)
+        self.cache.write(self.rows[places], other.cache, other.rows[rows], other.longest)
 
 
 class TransformerDecoder(Decoder[TransformerState]):
@@ -103,7 +115,9 @@ class TransformerDecoder(Decoder[TransformerState]):
         features = self.output.weight.new_zeros(rows, self.hidden_dim)
         layers, heads, width = self.blocks.shape
         cache = Cache(as_autocast(features.new_empty(2, layers, rows, heads, 0, width)))
-        state = TransformerState(features, cache, 0, self.project_beside(z, rows, condition))
+        own = torch.arange(rows, device=features.device)
+        beside = self.project_beside(z, rows, condition)
+        state = TransformerState(features, cache, torch.zeros_like(own), 0, 0, beside, own)
         return state if self.prefix is None else self._advance(self.prefix(z), state)
 
     def step(self, words: Tensor, state: TransformerState) -> TransformerState:
@@ -111,68 +125,102 @@ class TransformerDecoder(Decoder[TransformerState]):
         return self._advance(words if state.beside is None else words + state.beside, state)
 
     def _advance(self, inputs: Tensor, state: TransformerState) -> TransformerState:
-        cache = state.cache.with_room_at(state.length)
-        attend = partial(cache.attend, state.rows)
-        features = self.blocks(inputs[:, None], attend, state.length).squeeze(1)  # (N, H)
-        cache.filled += 1
-        return TransformerState(features, cache, state.length + 1, state.beside, state.rows)
+        cache = state.cache.after(state.steps, state.longest)
+        attend = partial(cache.attend, state.rows, state.lengths, state.longest)
+        features = self.blocks(inputs[:, None], attend, state.lengths[:, None]).squeeze(1)  # (N, H)
+        cache.steps = state.steps + 1
+        return TransformerState(
+            features,
+            cache,
+            state.lengths + 1,
+            state.longest + 1,
+            cache.steps,
+            state.beside,
+            state.rows,
+        )
 
 
-def _attend_back(_layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+def _longest(lengths: Tensor) -> int:
+    return int(lengths.max()) if len(lengths) else 0
+
+
+def _attend_back(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
+    queries, keys, values = split_heads(parts, turn)
+    seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    return seen.transpose(1, 2)
 
 
 class Cache:
     """Keys and values of every layer, in buffers that grow by doubling.
 
-    States that follow one another share the buffers, each knowing how much of them is its
-    own. One that would overwrite what another has written works on a copy, so that any state
-    can be gone on from more than once.
+    States that follow one another share the buffers; one that would overwrite what another has
+    written works on a copy, so that any state can be gone on from more than once.
 
     Parameters
     ----------
     buffer : Tensor
-        Keys and values, ``(2, layers, N, heads, capacity, head width)``.
-    filled : int
-        Positions written.
+        Keys and values, ``(2, layers, N, heads, capacity, head width)``, finite throughout.
+    steps : int
+        Of the newest state.
     """
 
-    def __init__(self, buffer: Tensor, filled: int = 0) -> None:
+    def __init__(self, buffer: Tensor, steps: int = 0) -> None:
         self.buffer = buffer
-        self.filled = filled
+        self.steps = steps
 
     @property
     def rows(self) -> int:
         """N."""
         return self.buffer.shape[2]
 
-    def with_room_at(self, length: int) -> Cache:
-        """A cache of the same first ``length`` positions that the next one can be written to."""
-        capacity = self.buffer.shape[4]
-        if self.filled == length < capacity:
-            return self
-        if length == capacity:
-            capacity = max(FIRST_CAPACITY, 2 * capacity)
-        *outer, _, width = self.buffer.shape
-        buffer = self.buffer.new_empty(*outer, capacity, width)
-        buffer[..., :length, :] = self.buffer[..., :length, :]
-        return Cache(buffer, length)
+    def after(self, steps: int, longest: int) -> Cache:
+        """A cache that a state can write to, after so many steps and positions."""
+        if self.steps == steps:
+            return self.with_room(longest + 1)
+        return Cache(self._copy(longest, max(longest + 1, self.buffer.shape[4])), steps)
 
-    def select(self, rows: Tensor, length: int) -> Cache:
-        """Keep some rows, and their first ``length`` positions."""
-        return Cache(self.buffer[:, :, rows], length)
+    def with_room(self, positions: int) -> Cache:
+        """The same, or a larger copy, so that so many positions fit."""
+        capacity = self.buffer.shape[4]
+        if positions <= capacity:
+            return self
+        # before its first word, a sentence may wait for long
+        wanted = max(FIRST_CAPACITY, 2 * capacity, positions) if capacity else positions
+        return Cache(self._copy(capacity, wanted), self.steps)
+
+    def _copy(self, positions: int, capacity: int) -> Tensor:
+        *outer, _, width = self.buffer.shape
+        buffer = self.buffer.new_zeros(*outer, capacity, width)
+        buffer[..., :positions, :] = self.buffer[..., :positions, :]
+        return buffer
+
+    def select(self, rows: Tensor) -> Cache:
+        """Keep some rows."""
+        return Cache(self.buffer[:, :, rows], self.steps)
+
+    def write(self, places: Tensor, other: Cache, rows: Tensor, positions: int) -> None:
+        """Copy so many positions of rows of another cache to rows of this one."""
+        self.buffer[:, :, places, :, :positions] = other.buffer[:, :, rows, :, :positions]
 
     def attend(
-        self, rows: Tensor | None, layer: int, queries: Tensor, keys: Tensor, values: Tensor
+        self, rows: Tensor, lengths: Tensor, longest: int, layer: int, parts: Tensor, turn: Turn
     ) -> Tensor:
-        """Write one position, ``(n, heads, 1, width)``, of some rows, and read all up to it."""
-        if rows is not None:
-            parts = queries.new_zeros(3, self.rows, *queries.shape[1:])
-            for part, own in zip(parts, (queries, keys, values), strict=True):
-                part[rows] = own.to(part.dtype)
-            queries, keys, values = parts
-        for kind, new in enumerate((keys, values)):
-            self.buffer[kind, layer, ..., self.filled, :] = new.squeeze(2)
-        seen = self.buffer[:, layer, ..., : self.filled + 1, :]
-        found = F.scaled_dot_product_attention(queries, seen[0], seen[1])
-        return found if rows is None else found[rows]
+        """Write one position of some rows, ``(n, 1, 3, heads, width)``, and read all up to it."""
+        kept = self.buffer[:, layer]
+        fused = None if torch.is_grad_enabled() else kernels_for(parts, kept, *turn)
+        if fused is not None and parts.dtype == kept.dtype and turn[0].dtype == torch.float32:
+            angles = turn[0].flatten(0, 2), turn[1].flatten(0, 2)  # (n, width / 2)
+            new = parts.squeeze(1)
+            return fused.attend(new, angles, kept[0], kept[1], rows, lengths)[:, None]
+        queries, *new = split_heads(parts, turn)
+        for own, wanted in zip(kept, new, strict=True):
+            own[rows, :, lengths] = wanted.squeeze(2).to(own.dtype)
+        some = len(rows) < self.rows
+        if some:  # fewer queries are copied than keys and values would be
+            part, queries = queries, queries.new_zeros(self.rows, *queries.shape[1:])
+            own, lengths = lengths, lengths.new_zeros(self.rows)
+            queries[rows], lengths[rows] = part, own
+        mask = torch.arange(longest + 1, device=rows.device) <= lengths[:, None]  # (N, longest + 1)
+        keys, values = kept[..., : longest + 1, :]
+        found = F.scaled_dot_product_attention(queries, keys, values, mask[:, None, None])
+        return (found[rows] if some else found).transpose(1, 2)

@@ -16,7 +16,7 @@ from uncollapse.precision import as_autocast
 ALIVE, MOST_ROWS = 1 << 23, 512
 LAID_OUT = 2048  # rows from which on it pays to copy the weights into the order of the product
 BLOCK = 128  # words per block of the inverse-CDF search
-NUCLEUS_GUESS = 256  # words among which a nucleus is looked for first
+KINDS = 2048  # of weights up to 1, in each of which they are of about the same size
 
 
 class VocabularyRows:
@@ -169,13 +169,33 @@ def _draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) ->
 
 def _least_of_nucleus(weights: Tensor, top_p: float) -> Tensor:
     """The least weight of the smallest set of words that reaches ``top_p``, ``(N, 1)``."""
-    size = min(NUCLEUS_GUESS, weights.shape[1])
     wanted = top_p * weights.sum(1, keepdim=True)
-    highest = weights.topk(size, 1).values  # (N, size), descending
-    if bool((highest.sum(1, keepdim=True) < wanted).any()):  # some nucleus is larger
-        highest = weights.sort(1, descending=True).values
-    before = highest.cumsum(1) - highest
-    return highest.gather(1, (before < wanted).sum(1, keepdim=True) - 1)
+    if weights.device.type != "cpu":  # where sorting is fast, and sums by kind are in no order
+        return _least_before(weights.sort(1, descending=True).values, wanted, 0.0)
+    return _least_by_kind(weights, wanted)
+
+
+def _least_before(ordered: Tensor, wanted: Tensor, above: Tensor | float) -> Tensor:
+    """The weight of descending ones with which the mass, ``above`` and of them, is ``wanted``."""
+    before = above + ordered.cumsum(1) - ordered
+    return ordered.gather(1, ((before < wanted).sum(1, keepdim=True) - 1).clamp(min=0))
+
+
+def _least_by_kind(weights: Tensor, wanted: Tensor) -> Tensor:
+    """The same of weights in any order: only those of about its size are sorted."""
+    # positive floats are ordered as their bits are: here the exponent and four bits more
+    kind = weights.float().view(torch.int32) >> 19
+    kind = kind.clamp_(0, KINDS - 1).long()  # as NaN may lie outside
+    mass = weights.new_zeros(len(weights), KINDS).scatter_add_(1, kind, weights).flip(1)
+    above = mass.cumsum(1) - mass  # of heavier kinds
+    place = (above < wanted).sum(1, keepdim=True).clamp(min=1) - 1  # (N, 1)
+    rows, words = (kind == KINDS - 1 - place).nonzero(as_tuple=True)
+    counts = rows.bincount(minlength=len(weights))
+    within = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
+    alike = weights.new_zeros(len(weights), max([1, *counts.tolist()]))
+    alike[rows, within] = weights[rows, words]
+    ordered = alike.sort(1, descending=True).values
+    return _least_before(ordered, wanted, above.gather(1, place))
 
 
 def inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from uncollapse.dropout import Dropout
 SLOWEST = 10_000.0  # steps by which the slowest pair of channels turns one radian
 STANDARD_DEVIATION = 0.02  # of initial weights
 
-# (layer, queries, keys, values) of (B, heads, T, width) each, to what queries see
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+Turn = tuple[Tensor, Tensor]  # cosines and sines of the angles of positions
+# (layer, queries, keys and values (B, T, 3, heads, width), turn) to what queries see,
+# (B, T, heads, width); `split_heads` for the usual order
+Attend = Callable[[int, Tensor, Turn], Tensor]
 
 
 class Transformer(nn.Module):
@@ -45,10 +47,11 @@ class Transformer(nn.Module):
         for block in blocks:
             block.initialise(layers)
 
-    def forward(self, states: Tensor, attend: Attend, first: int = 0) -> Tensor:
-        """States ``(B, T, H)`` of positions ``first``, ``first + 1``, …, ``(B, T, H)``."""
-        positions = torch.arange(first, first + states.shape[1], device=states.device)
-        turn = rotation(positions, self.shape[2], states)
+    def forward(self, states: Tensor, attend: Attend, positions: Tensor | None = None) -> Tensor:
+        """States ``(B, T, H)`` of positions ``(B, T)``, by default 0, 1, …, ``(B, T, H)``."""
+        if positions is None:
+            positions = torch.arange(states.shape[1], device=states.device)[None]
+        turn = rotation(positions[:, None], self.shape[2], states)
         for layer, block in enumerate(self.blocks):
             states = block(states, turn, layer, attend)
         return self.norm(states)
@@ -75,28 +78,34 @@ class Block(nn.Module):
             nn.init.normal_(part.weight, std=STANDARD_DEVIATION / (2 * layers) ** (0.5 * adds))
             nn.init.zeros_(part.bias)
 
-    def forward(
-        self, states: Tensor, turn: tuple[Tensor, Tensor], layer: int, attend: Attend
-    ) -> Tensor:
+    def forward(self, states: Tensor, turn: Turn, layer: int, attend: Attend) -> Tensor:
         """Pass states ``(B, T, H)`` on, ``(B, T, H)``."""
         parts = self.split(self.attention_norm(states))  # (B, T, 3 · heads · width)
-        queries, keys, values = parts.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = attend(layer, rotate(queries, turn), rotate(keys, turn), values)
-        merged = self.merge(seen.transpose(1, 2).flatten(2))  # (B, T, H)
+        seen = attend(layer, parts.unflatten(-1, (3, self.heads, -1)), turn)
+        merged = self.merge(seen.flatten(2))  # (B, T, H)
         states = states + self.dropout(merged)
         wide = nn.functional.gelu(self.widen(self.mlp_norm(states)))  # (B, T, 4H)
         return states + self.dropout(self.narrow(wide))
 
 
-def rotation(positions: Tensor, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the angles of every position, ``(T, width / 2)`` each."""
+def split_heads(parts: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys, turned, and values, ``(B, heads, T, width)`` each.
+
+    Of ``(B, T, 3, heads, width)``.
+    """
+    queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+    return rotate(queries, turn), rotate(keys, turn), values
+
+
+def rotation(positions: Tensor, width: int, like: Tensor) -> Turn:
+    """Cosines and sines of the angles of positions ``(...)``, ``(..., width / 2)`` each."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     pairs = torch.arange(0, width, 2, device=like.device, dtype=dtype)
-    angles = positions.to(dtype)[:, None] * SLOWEST ** (-pairs / width)  # (T, width / 2)
+    angles = positions.to(dtype)[..., None] * SLOWEST ** (-pairs / width)  # (..., width / 2)
     return angles.cos(), angles.sin()
 
 
-def rotate(vectors: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(vectors: Tensor, turn: Turn) -> Tensor:
     """Turn pairs of channels of ``(..., T, width)`` by the angles of their positions."""
     cosine, sine = turn
     one, other = vectors.chunk(2, -1)  # (..., T, width / 2)

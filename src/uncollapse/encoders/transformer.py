@@ -10,7 +10,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
 from uncollapse.embedding import Embedding
-from uncollapse.encoders.attention import Transformer, initialise_embedding
+from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, split_heads
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
 
@@ -39,10 +39,13 @@ class TransformerEncoder(Encoder):
         embedded = self.embedding(batch.tokens) * self.embedding.embedding_dim**0.5
         visible = batch.mask[:, None, None]  # (B, 1, 1, T), for all heads and queries
 
-        def attend(_layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            if self.bidirectional:
-                return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
-            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        def attend(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
+            queries, keys, values = split_heads(parts, turn)
+            mask = visible if self.bidirectional else None
+            seen = F.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=mask, is_causal=not self.bidirectional
+            )
+            return seen.transpose(1, 2)
 
         states = self.blocks(self.input(self.dropout(embedded)), attend)  # (B, T, H)
         return Encoded(states, last_state(states, batch.lengths), batch.mask)

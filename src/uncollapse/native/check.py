@@ -55,6 +55,7 @@ def worst_errors(
         **_lstm_errors(found, dtype, sizes),
         **_gru_errors(found, dtype, sizes),
         **(_adam_errors(found, sizes) if dtype == torch.float32 else {}),
+        **_attention_errors(found, dtype, sizes),
     }
 
 
@@ -192,6 +193,36 @@ def _adam_errors(found: Kernels, sizes: Sizes) -> dict[str, float]:
     exact = (moved - rate * first / (1.1 * second.sqrt() + epsilon), first, second)
     after = [_error(one[rows], other) for one, other in zip(table, exact, strict=True)]
     return {"adam_catch_up": max(errors), "adam_update": max(after)}
+
+
+def _attention_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
+    rows, heads, width, capacity = sizes.rows, 3, 2 * sizes.width, 7
+    places = torch.randperm(rows + 2)[:rows]
+    lengths = torch.randint(capacity, (rows,))
+    parts = torch.randn(rows, 3, heads, width).to(dtype)
+    keys, values = torch.randn(2, rows + 2, heads, capacity, width).to(dtype)
+    angles = 6 * torch.rand(rows, width // 2)
+    turn = angles.cos(), angles.sin()
+    query, key, value = parts.double().unbind(1)  # (n, heads, width)
+    query, key = (_turned(own, turn) for own in (query, key))
+    exact_keys, exact_values = keys.double(), values.double()
+    exact_keys[places, :, lengths], exact_values[places, :, lengths] = key, value
+    scores = (exact_keys[places] @ query[..., None]).squeeze(-1) / width**0.5
+    unseen = torch.arange(capacity) > lengths[:, None]
+    weights = scores.masked_fill(unseen[:, None], -torch.inf).softmax(-1)  # (n, heads, capacity)
+    exact = (weights[:, :, None] @ exact_values[places]).squeeze(2)
+    seen = found.attend(parts, turn, keys, values, places, lengths)
+    return {
+        "attend": _error(seen, exact),
+        "attend's keys and values": max(_error(keys, exact_keys), _error(values, exact_values)),
+    }
+
+
+def _turned(vectors: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Pairs of channels of ``(n, heads, width)`` turned by angles ``(n, width / 2)``."""
+    cosine, sine = (own.double()[:, None] for own in turn)
+    one, other = vectors.chunk(2, -1)
+    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], -1)
 
 
 def _error(found: Tensor, exact: Tensor) -> float:

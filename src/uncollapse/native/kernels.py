@@ -33,6 +33,7 @@ _SIGNATURES = {
     "lstm_backward": [_ARRAY] * 7 + [_SIZE] * 2,
     "gru_forward": [_ARRAY] * 7 + [_SIZE] * 2,
     "gru_backward": [_ARRAY] * 8 + [_SIZE] * 2,
+    "attend": [_ARRAY] * 8 + [_SIZE] * 4,
 }
 # for f32 alone
 _WIDE_SIGNATURES = {
@@ -231,6 +232,27 @@ class Kernels:
         """
         arrays = (*found, gradient.contiguous(), rows, *parts)
         self._call("adam_update", gradient, arrays, *gradient.shape, *numbers)
+
+    def attend(
+        self,
+        parts: Tensor,
+        turn: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        places: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        """What a new position of every row sees of itself and all before it, ``(n, heads, width)``.
+
+        ``parts`` ``(n, 3, heads, width)`` are its query, key and value before they are turned by
+        cosines and sines ``(n, width / 2)``; key and value are written as position ``lengths``
+        ``(n,)`` of rows ``places`` ``(n,)`` of ``(N, heads, capacity, width)``.
+        """
+        rows, _, heads, width = parts.shape
+        seen = torch.empty_like(parts[:, 0], memory_format=torch.contiguous_format)
+        arrays = (parts, *turn, keys, values, places, lengths, seen)
+        self._call("attend", parts, arrays, rows, heads, width, keys.shape[2])
+        return seen
 
     def _call(
         self, name: str, like: Tensor, arrays: tuple[Tensor, ...], *numbers: float | int
