@@ -289,7 +289,7 @@ def test_sentences_end_at_the_end_or_at_max_length() -> None:
     with torch.no_grad():
         decoder.output.weight[EOS] = 0
         decoder.output.weight[EOS + 1 :] = 0
-        decoder.cell.bias_ih_l0.zero_()
+        decoder.get_parameter("cell.bias_ih_l0").zero_()
     assert {len(row) for row in sample(decoder, z, max_length=3)} == {0, 1, 2, 3}
 
 
