@@ -193,10 +193,10 @@ def test_the_coldest_draw_is_the_greatest(found: Kernels) -> None:
         assert torch.equal(found.draw(logits, uniforms, temperature), logits.argmax(1))
 
 
-def of_cells(found: Kernels, dtype: torch.dtype) -> list[Tensor]:
-    """What the kernels make of a recurrent network of 70 units: the blocks of several threads."""
+def of_cells(found: Kernels, dtype: torch.dtype, width: int) -> list[Tensor]:
+    """What the kernels make of recurrent networks, with blocks enough for several threads."""
     torch.manual_seed(1)
-    steps, rows, width = 3, 41, 70
+    steps, rows = 3, 41
     results = []
     for cell, count in GATES.items():
         across = count * width
@@ -235,7 +235,7 @@ def test_threads_change_no_bit(found: Kernels, dtype: torch.dtype) -> None:
             found.draw(logits, torch.linspace(0, 0.99, 41), 0.7, 0.8),
             found.greatest(logits),
         ]
-        return [*results, gradient, *of_cells(found, dtype)]
+        return [*results, gradient, *of_cells(found, dtype, 70), *of_cells(found, dtype, 96)]
 
     try:
         turns = []

@@ -112,8 +112,9 @@ def test_a_softmax_in_parts(equal: bool, narrow: bool, monkeypatch: pytest.Monke
             assert distance(own, right) < (4e-3 if narrow else 1e-6)
 
 
-WHOLE = [(3, 1, 5, 4), (7, 20, 11, 34), (30, 9, 3, 80)]  # sizes of loops in one call
-STEPS = [(1, 1, 1, 1), (7, 20, 11, 33), (129, 3, 2, 8)]  # and of others
+# sizes of loops in one call, and of others
+WHOLE = [(3, 1, 5, 4), (7, 20, 11, 34), (30, 9, 3, 80), (256, 3, 2, 8)]
+STEPS = [(1, 1, 1, 1), (7, 20, 11, 33), (257, 3, 2, 8)]
 
 
 @pytest.mark.parametrize("sizes", WHOLE + STEPS, ids=str)

@@ -20,7 +20,7 @@ from uncollapse.native import kernels_for
 from uncollapse.precision import as_autocast, widened
 
 Cell = nn.LSTM | nn.GRU | nn.RNN
-MOST_ROWS, MOST_UNITS = 128, 1024  # in the kernels' loops
+MOST_ROWS, MOST_UNITS = 256, 1024  # in the kernels' loops
 
 
 def run(cell: Cell, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -154,9 +154,10 @@ def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[
 
 
 def _whole(weight: Tensor, rows: int) -> bool:
-    """Whether the kernels run all steps in one call, which is faster with weights in the caches.
+    """Whether the kernels run all steps in one call.
 
-    A product of PyTorch's for every step is as fast from some 256 rows or 2,048 units on.
+    It is faster as long as the weights fit into the caches and rows are few: with 640 rows, or
+    with 2,048 units, a product of PyTorch's for every step is as fast.
     """
     width = weight.shape[1]
     return rows <= MOST_ROWS and width <= MOST_UNITS and width % 2 == 0

@@ -50,8 +50,8 @@ int64_t blocks_of(int64_t width, int64_t size) { return (width + size - 1) / siz
 // the weights, of as many units as fill blocks.
 template <typename Cell, typename T>
 void loop_forward(float* gates, const T* weight, const float* bias, uint32_t* packed,
-                  float* inner, float* memory, T* states, int64_t steps,
-                  int64_t rows, int64_t width, int threads) {
+                  float* inner, float* memory, T* states, int64_t steps, int64_t rows,
+                  int64_t width, int threads) {
   constexpr int GATES = Cell::GATES;
   const int64_t depth = width / NUMBERS<T>, area = rows * width;
   const uint32_t* words = reinterpret_cast<const uint32_t*>(weight);  // (GATES * width, depth)
@@ -81,7 +81,8 @@ void backward_in_blocks(const T* weight, uint32_t* packed, const float* gates, c
                         const float* memory, const T* of_states, float* of_given, T* of_recurrent,
                         float* of_biases, float* of_hidden, float* of_memory, int64_t steps,
                         int64_t rows, int64_t width, int threads) {
-  constexpr int GATES = Cell::GATES, UNITS = PARTS * LANES, EACH = NUMBERS<T>;
+  constexpr int GATES = Cell::GATES, UNITS = PARTS * LANES, STRIP = 2 * LANES;
+  constexpr int EACH = NUMBERS<T>;
   const int64_t depth = GATES * width / EACH, area = rows * width;
   const auto pack = [=](int64_t block, uint32_t* out) {
     const int64_t unit = block * UNITS, count = std::min<int64_t>(UNITS, width - unit);
@@ -93,25 +94,28 @@ void backward_in_blocks(const T* weight, uint32_t* packed, const float* gates, c
           numbers[j * EACH + i] = weight[(k * EACH + i) * width + unit + j];
     }
   };
+  // as many units at a time whatever the block: the number of threads changes no bit
   const auto finish = [=](int64_t done, int64_t row, int64_t block, const float* sums) {
-    const int64_t unit = block * UNITS, count = std::min<int64_t>(UNITS, width - unit);
-    const int64_t t = steps - 1 - done;
-    if (t < 0) {
-      std::memcpy(of_hidden + row * width + unit, sums, count * sizeof *sums);
-      return;
-    }
-    const StepBack<T> step{gates + t * GATES * area, inner + t * area, memory + t * area,
-                           of_states + t * area, of_memory, of_given + t * GATES * area,
-                           of_recurrent + t * GATES * area};
-    if (count == UNITS)
-      Cell::backward(step, width, row, unit, UNITS, sums);
-    else
-      Cell::backward(step, width, row, unit, count, sums);
-    for (int gate = 0; gate < GATES; ++gate) {
-      const T* own = step.of_recurrent + (row * GATES + gate) * width + unit;
-      float* sum = of_biases + (t * GATES + gate) * width + unit;
+    const int64_t t = steps - 1 - done, last = std::min(width, (block + 1) * UNITS);
+    for (int64_t unit = block * UNITS; unit < last; unit += STRIP, sums += STRIP) {
+      const int64_t count = std::min<int64_t>(STRIP, last - unit);
+      if (t < 0) {
+        std::memcpy(of_hidden + row * width + unit, sums, count * sizeof *sums);
+        continue;
+      }
+      const StepBack<T> step{gates + t * GATES * area, inner + t * area, memory + t * area,
+                             of_states + t * area, of_memory, of_given + t * GATES * area,
+                             of_recurrent + t * GATES * area};
+      if (count == STRIP)
+        Cell::backward(step, width, row, unit, STRIP, sums);
+      else
+        Cell::backward(step, width, row, unit, count, sums);
+      for (int gate = 0; gate < GATES; ++gate) {
+        const T* own = step.of_recurrent + (row * GATES + gate) * width + unit;
+        float* sum = of_biases + (t * GATES + gate) * width + unit;
 #pragma omp simd
-      for (int64_t j = 0; j < count; ++j) sum[j] += load(own, j);
+        for (int64_t j = 0; j < count; ++j) sum[j] += load(own, j);
+      }
     }
   };
   const auto source = [=](int64_t done) {

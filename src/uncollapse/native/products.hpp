@@ -16,8 +16,10 @@ namespace {
 
 #ifdef __AVX512F__
 constexpr int LANES = 16, SUMS = 24;  // of 32 registers; the others are for weights
-#else
+#elif defined __AVX__
 constexpr int LANES = 8, SUMS = 12;
+#else
+constexpr int LANES = 4, SUMS = 12;  // what SSE2 and NEON have; wider vectors would be taken apart
 #endif
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
