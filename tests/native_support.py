@@ -13,6 +13,7 @@ from torch import Tensor
 
 from uncollapse.errors import UserError
 from uncollapse.native import Kernels, kernels
+from uncollapse.native.kernels import GATES
 from uncollapse.native.library import build_library
 
 # what each takes: logits' or states' type, f32, f64, integers
@@ -21,10 +22,10 @@ TYPES = {
     "log_likelihood": "Tif",
     "draw": "Tfi",
     "greatest": "Ti",
-    "lstm_forward": "fTffT",
-    "lstm_backward": "fffTTfT",
-    "gru_forward": "fTfffTf",
-    "gru_backward": "fffTTfTT",
+    **{f"{cell}_forward": "fTffffT" for cell in GATES},
+    **{f"{cell}_backward": "fffTTffT" for cell in GATES},
+    **{f"{cell}_loop_forward": "fTfTffT" for cell in GATES},
+    **{f"{cell}_loop_backward": "TTfffTfTfff" for cell in GATES},
     "adam_catch_up": "fffiffffiidddd",
     "adam_update": "ffffifff",
     "attend": "TffTTiiT",

@@ -18,6 +18,7 @@ from uncollapse.decoders import vocabulary
 from uncollapse.errors import RunError, UserError
 from uncollapse.native import Kernels, kernels, kernels_for, library
 from uncollapse.native.check import LARGEST_ERROR, Sizes, worst_errors
+from uncollapse.native.kernels import GATES
 from uncollapse.native.library import build_library, library_path
 
 both_types = pytest.mark.parametrize("dtype", list(LARGEST_ERROR), ids=["f32", "bf16"])
@@ -192,31 +193,53 @@ def test_the_coldest_draw_is_the_greatest(found: Kernels) -> None:
         assert torch.equal(found.draw(logits, uniforms, temperature), logits.argmax(1))
 
 
+def of_cells(found: Kernels, dtype: torch.dtype, width: int) -> list[Tensor]:
+    """What the kernels make of recurrent networks, with blocks enough for several threads."""
+    torch.manual_seed(1)
+    steps, rows = 3, 41
+    results = []
+    for cell, count in GATES.items():
+        across = count * width
+        weight, bias = torch.randn(across, width).to(dtype), torch.randn(across)
+        gates, inner = torch.randn(steps, rows, across), torch.empty(steps, rows, width)
+        memory = torch.randn(steps + 1, rows, width)
+        states, own = memory.to(dtype, copy=True), gates.to(dtype)
+        of_given, of_recurrent, of_biases = torch.empty_like(gates), own.clone(), gates[:, 0] * 0
+        of_hidden, of_memory = torch.empty(rows, width), torch.randn(rows, width)
+        first, kept = gates[0].clone(), inner[0].clone()
+        found.gates_forward(cell, first, own[0], bias, memory[0], kept, memory[1], states[1])
+        arriving = (states[0], states[1], of_memory)
+        before = (first, kept, memory[0])
+        found.gates_backward(cell, *before, *arriving, of_given[0], of_recurrent[0])
+        step = [first, kept, memory, states, of_given[0], of_recurrent[0], of_memory]
+        results += [array.clone() for array in step]
+        found.loop_forward(cell, gates, weight, bias, inner, memory, states)
+        shares = (of_given, of_recurrent, of_biases)
+        whole = (gates, inner, memory, states[1:])
+        found.loop_backward(cell, weight, *whole, *shares, of_hidden, of_memory)
+        results += [*whole, *shares, of_hidden, of_memory]
+    return results
+
+
 @both_types
 def test_threads_change_no_bit(found: Kernels, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     logits, targets = torch.randn(41, 333).to(dtype), torch.randint(333, (41,))
-    given_gates, recurrent = torch.randn(41, 36), torch.randn(41, 36).to(dtype)
-    before = torch.randn(41, 9)
 
     def everything() -> list[Tensor]:
-        gradient, gates, cell = logits.clone(), given_gates.clone(), torch.empty(41, 9)
-        hidden, of_cell = torch.empty(41, 9, dtype=dtype), before.clone()
-        of_gates = torch.empty(41, 36, dtype=dtype)
+        gradient = logits.clone()
         results = [
             found.softmax_gradient_(gradient, targets),
             found.log_likelihood(logits, targets),
             found.draw(logits, torch.linspace(0, 0.99, 41), 0.7, 0.8),
             found.greatest(logits),
         ]
-        found.lstm_forward(gates, recurrent, before, cell, hidden)
-        found.lstm_backward(gates, before, cell, hidden, hidden, of_cell, of_gates)
-        return [*results, gradient, gates, cell, hidden, of_cell, of_gates]
+        return [*results, gradient, *of_cells(found, dtype, 70), *of_cells(found, dtype, 96)]
 
     try:
         turns = []
-        for count in (1, 2, 3):
+        for count in (1, 2, 3, 8):
             torch.set_num_threads(count)
             turns.append(everything())
     finally:
@@ -284,7 +307,7 @@ def test_what_fails_its_check_is_not_kept(
     folder = tmp_path_factory.mktemp("source")
     for path in library.FOLDER.glob("*.[ch]pp"):
         text = path.read_text("utf-8")
-        assert (right in text) == (path.name == "recurrence.cpp")
+        assert (right in text) == (path.name == "gates.hpp")
         wrong = text.replace(right, "return 1.0f / (1.001f + exponential(-x));")
         (folder / path.name).write_text(wrong, "utf-8")
     monkeypatch.setattr(library, "FOLDER", folder)

@@ -20,6 +20,7 @@ from torch import Tensor
 from training_support import BATCHES, SignalAt, last_payload, same, train
 from training_support import small_recipe as run_recipe
 
+from uncollapse import recurrent
 from uncollapse.decoders import token_loss
 from uncollapse.decoders.generation import generate
 from uncollapse.decoders.token_loss import token_nll
@@ -111,9 +112,16 @@ def test_a_softmax_in_parts(equal: bool, narrow: bool, monkeypatch: pytest.Monke
             assert distance(own, right) < (4e-3 if narrow else 1e-6)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 1, 5, 4), (7, 20, 11, 33)])
+# sizes of loops in one call, and of others
+WHOLE = [(3, 1, 5, 4), (7, 20, 11, 34), (30, 9, 3, 80), (256, 3, 2, 8)]
+STEPS = [(1, 1, 1, 1), (7, 20, 11, 33), (257, 3, 2, 8)]
+
+
+@pytest.mark.parametrize("sizes", WHOLE + STEPS, ids=str)
 @pytest.mark.parametrize("kind", RECURRENT)
-def test_gradients_of_a_recurrent_network(kind: str, sizes: tuple[int, int, int, int]) -> None:
+def test_gradients_of_a_recurrent_network(
+    kind: str, sizes: tuple[int, int, int, int], used: Counter[str]
+) -> None:
     case = make_case(kind, sizes, torch.float32)
     states = run(*case)
     exact = make_case(kind, sizes)
@@ -124,11 +132,33 @@ def test_gradients_of_a_recurrent_network(kind: str, sizes: tuple[int, int, int,
     assert distance(states.double(), expected) < 1e-6
     pairs = zip(gradients(states, case), gradients(expected, exact), strict=True)
     assert max(distance(own.double(), right) for own, right in pairs) < 1e-5
+    ways = ["_loop_forward", "_loop_backward"] if sizes in WHOLE else ["_forward", "_backward"]
+    assert set(used) == {kind + way for way in ways}
 
 
+@pytest.mark.parametrize("narrow", [False, True], ids=["f32", "bf16"])
 @pytest.mark.parametrize("kind", RECURRENT)
-def test_a_recurrent_network_in_mixed_precision(kind: str) -> None:
-    case = make_case(kind, (9, 20, 11, 16), torch.float32)
+def test_a_loop_in_one_call_and_one_in_steps(
+    kind: str, narrow: bool, used: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(kind, (9, 12, 11, 70), torch.float32)
+    for parameter in case[0].parameters():
+        parameter.data.mul_(0.2)  # errors do not grow from step to step
+    found = []
+    for most in (70, 69):
+        monkeypatch.setattr(recurrent, "MOST_UNITS", most)
+        with autocast(narrow):
+            states = run(*case)
+        found.append([states.float(), *gradients(states, case)])
+    counts = {"forward": 12, "backward": 12, "loop_forward": 1, "loop_backward": 1}
+    assert used == {f"{kind}_{way}": count for way, count in counts.items()}
+    assert all(distance(*pair) < (0.02 if narrow else 1e-5) for pair in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("width", [16, 17, 70])
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_recurrent_network_in_mixed_precision(kind: str, width: int) -> None:
+    case = make_case(kind, (9, 20, 11, width), torch.float32)
     right = by_pytorch(case)
     exact = gradients(right, case)
     with autocast(True):

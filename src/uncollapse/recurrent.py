@@ -21,6 +21,7 @@ from uncollapse.precision import as_autocast, widened
 from uncollapse.tuning import in_multiples
 
 Cell = nn.LSTM | nn.GRU | nn.RNN
+MOST_ROWS, MOST_UNITS = 256, 1024  # in the kernels' loops
 
 
 def run(cell: Cell, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -92,7 +93,10 @@ def has_loop(cell: Cell) -> bool:
 
 
 def run_given(cell: Cell, given: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """The same from the inputs' share of the gates, with its bias, ``(T, B, G)``."""
+    """The same from the inputs' share of the gates, with its bias, ``(T, B, G)``.
+
+    It may be overwritten.
+    """
     _, weight, _, bias = cell.all_weights[0]
     # autocast does not see into the loops
     weight, bias = as_autocast(weight), widened(bias)
@@ -100,11 +104,11 @@ def run_given(cell: Cell, given: Tensor, state: tuple[Tensor, Tensor] | None = N
         zeros = bias.new_zeros(given.shape[1], cell.hidden_size)
         state = zeros, zeros
     hidden, memory = widened(state[0]), widened(state[1])
-    if isinstance(cell, nn.LSTM):
-        states = _LSTMLoop.apply(given, weight, bias, hidden, memory)
+    if kernels_for(weight, bias):
+        kind, memory = ("lstm", memory) if isinstance(cell, nn.LSTM) else ("gru", hidden)
+        states = _FusedLoop.apply(kind, given, weight, bias, hidden, memory)
     else:
-        loop = _FusedGRULoop if kernels_for(weight, bias) else _GRULoop
-        states = loop.apply(given, weight, bias, hidden)
+        states = _GRULoop.apply(given, weight, bias, hidden)
     assert isinstance(states, Tensor)
     return states.transpose(0, 1)  # (B, T, H)
 
@@ -128,13 +132,10 @@ def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[
         product = F.linear(hidden, weight)  # (N, G)
         fused = kernels_for(product, memory)
         if fused is not None and given.dtype == torch.float32:
-            before, memory = memory, torch.empty_like(memory)
+            kind = "lstm" if isinstance(cell, nn.LSTM) else "gru"
+            before, memory, inner = memory, torch.empty_like(memory), torch.empty_like(memory)
             hidden = torch.empty_like(memory, dtype=product.dtype)
-            if isinstance(cell, nn.LSTM):
-                fused.lstm_forward(given.add_(bias), product, before, memory, hidden)
-            else:
-                inner = torch.empty_like(memory)
-                fused.gru_forward(given, product, bias, before, memory, hidden, inner)
+            fused.gates_forward(kind, given, product, bias, before, inner, memory, hidden)
             return hidden, memory
     recurrent = F.linear(hidden, weight, bias)
     if isinstance(cell, nn.LSTM):
@@ -153,116 +154,84 @@ def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[
     return memory, memory
 
 
+def _whole(weight: Tensor, rows: int) -> bool:
+    """Whether the kernels run all steps in one call.
+
+    It is faster as long as the weights fit into the caches and rows are few: with 640 rows, or
+    with 2,048 units, a product of PyTorch's for every step is as fast.
+    """
+    width = weight.shape[1]
+    return rows <= MOST_ROWS and width <= MOST_UNITS and width % 2 == 0
+
+
 def _weight_gradient(of_gates: Tensor, hidden: Tensor) -> Tensor:
     """Of the recurrent weights ``(G, H)``: one product for all steps ``(T, B, ·)``."""
     return torch.mm(of_gates.flatten(0, 1).t(), hidden.flatten(0, 1))
 
 
-class _LSTMLoop(torch.autograd.Function):
-    """An LSTM whose gates are computed by the optional kernels."""
+class _FusedLoop(torch.autograd.Function):
+    """An LSTM or a GRU, by the optional kernels; a GRU's memory is its state."""
 
     @staticmethod
     def forward(
-        ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, hidden: Tensor, memory: Tensor
+        ctx: Any,
+        kind: str,
+        given: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        hidden: Tensor,
+        memory: Tensor,
     ) -> Tensor:
         fused = kernels_for(weight, bias)
         assert fused is not None
-        steps, rows, _ = given.shape
-        gates = torch.add(given, bias)  # f32; a copy, too
-        cells = memory.new_empty(steps + 1, *memory.shape)
-        states = weight.new_empty(steps + 1, *hidden.shape)
-        cells[0], states[0] = memory, hidden
-        recurrent = weight.new_empty(rows, len(weight))  # (B, 4H)
-        across, cell, state = weight.t(), cells.unbind(), states.unbind()
-        for step, own in enumerate(gates.unbind()):
-            torch.mm(state[step], across, out=recurrent)
-            fused.lstm_forward(own, recurrent, cell[step], cell[step + 1], state[step + 1])
-        ctx.save_for_backward(weight, gates, cells, states)
+        steps, rows, size = len(given), *memory.shape
+        weight, bias = weight.contiguous(), bias.contiguous()
+        gates = widened(given).contiguous()  # f32, and no copy if it was
+        inner = memory.new_empty(steps, rows, size)
+        memories = memory.new_empty(steps + 1, rows, size)
+        states = weight.new_empty(steps + 1, rows, size)
+        memories[0], states[0] = memory, hidden
+        if _whole(weight, rows):
+            fused.loop_forward(kind, gates, weight, bias, inner, memories, states)
+        else:
+            recurrent = weight.new_empty(rows, len(weight))  # (B, G)
+            across, exact, state = weight.t(), memories.unbind(), states.unbind()
+            for step, (own, kept) in enumerate(zip(gates, inner, strict=True)):
+                torch.mm(state[step], across, out=recurrent)
+                before, after = (bias, exact[step]), (exact[step + 1], state[step + 1])
+                fused.gates_forward(kind, own, recurrent, *before, kept, *after)
+        ctx.kind = kind
+        ctx.save_for_backward(weight, gates, inner, memories, states)
         return states[1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        weight, gates, cells, states = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, gates, inner, memories, states = ctx.saved_tensors
         fused = kernels_for(weight, gates)
         assert fused is not None
-        of_gates = states.new_empty(gates.shape)
-        of_cell, of_hidden = torch.zeros_like(cells[0]), torch.zeros_like(states[0])
-        cell, of_output = cells.unbind(), gradient.contiguous().unbind()
-        own, of_own = gates.unbind(), of_gates.unbind()
-        for step in reversed(range(len(gates))):
-            fused.lstm_backward(
-                own[step],
-                cell[step],
-                cell[step + 1],
-                of_output[step],
-                of_hidden,
-                of_cell,
-                of_own[step],
-            )
-            torch.mm(of_own[step], weight, out=of_hidden)
-        of_bias = of_gates.sum((0, 1), dtype=gates.dtype)
-        of_weight = _weight_gradient(of_gates, states[:-1])
-        return of_gates, of_weight, of_bias, of_hidden.to(cells.dtype), of_cell
-
-
-class _FusedGRULoop(torch.autograd.Function):
-    """A GRU whose gates are computed by the optional kernels."""
-
-    @staticmethod
-    def forward(ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
-        fused = kernels_for(weight, bias)
-        assert fused is not None
-        steps, rows, width = given.shape
-        gates = given.to(bias.dtype, copy=True)
-        bias = bias.contiguous()
-        wide = hidden.new_empty(steps + 1, *hidden.shape)
-        states = weight.new_empty(steps + 1, *hidden.shape)
-        wide[0], states[0] = hidden, hidden
-        inner = hidden.new_empty(steps, *hidden.shape)
-        recurrent = weight.new_empty(rows, width)  # (B, 3H)
-        across, exact, state, kept = weight.t(), wide.unbind(), states.unbind(), inner.unbind()
-        for step, own in enumerate(gates.unbind()):
-            torch.mm(state[step], across, out=recurrent)
-            fused.gru_forward(
-                own,
-                recurrent,
-                bias,
-                exact[step],
-                exact[step + 1],
-                state[step + 1],
-                kept[step],
-            )
-        ctx.save_for_backward(weight, gates, inner, wide, states)
-        return states[1:]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        weight, gates, inner, wide, states = ctx.saved_tensors
-        fused = kernels_for(weight, gates)
-        assert fused is not None
-        of_given = states.new_empty(gates.shape)
-        of_recurrent = states.new_empty(gates.shape)
-        of_state, of_hidden = torch.zeros_like(wide[0]), torch.zeros_like(states[0])
-        own, kept, exact = gates.unbind(), inner.unbind(), wide.unbind()
-        of_output = gradient.contiguous().unbind()
-        outer, within = of_given.unbind(), of_recurrent.unbind()
-        for step in reversed(range(len(gates))):
-            fused.gru_backward(
-                own[step],
-                kept[step],
-                exact[step],
-                of_output[step],
-                of_hidden,
-                of_state,
-                outer[step],
-                within[step],
-            )
-            torch.mm(within[step], weight, out=of_hidden)
-        of_bias = of_recurrent.sum((0, 1), dtype=gates.dtype)
+        gradient = gradient.contiguous()
+        of_given = torch.empty_like(gates)
+        alike = ctx.kind == "lstm" and weight.dtype == gates.dtype
+        of_recurrent = of_given if alike else weight.new_empty(gates.shape)
+        of_memory = torch.zeros_like(memories[0])
+        if _whole(weight, len(of_memory)):
+            of_biases = gates.new_zeros(len(gates), len(weight))  # (T, G)
+            of_hidden = torch.empty_like(of_memory)
+            arrays = (gates, inner, memories, gradient, of_given, of_recurrent)
+            fused.loop_backward(ctx.kind, weight, *arrays, of_biases, of_hidden, of_memory)
+            of_bias = of_biases.sum(0)
+        else:
+            of_hidden = torch.zeros_like(states[0])
+            for step in reversed(range(len(gates))):
+                arriving = (gradient[step], of_hidden, of_memory)
+                before = (gates[step], inner[step], memories[step])
+                outer, within = of_given[step], of_recurrent[step]
+                fused.gates_backward(ctx.kind, *before, *arriving, outer, within)
+                torch.mm(within, weight, out=of_hidden)
+            of_bias = of_recurrent.sum((0, 1), dtype=gates.dtype)
         of_weight = _weight_gradient(of_recurrent, states[:-1])
-        return of_given, of_weight, of_bias, of_state + of_hidden
+        return None, of_given, of_weight, of_bias, of_hidden.to(memories.dtype), of_memory
 
 
 class _GRULoop(torch.autograd.Function):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from uncollapse.native.kernels import Kernels
+from uncollapse.native.kernels import GATES, Kernels
 from uncollapse.strategies.idle_steps import IdleSteps
 
 # of f32 results against float64, relative to the largest entry or to 1; bf16 has 8 bits
@@ -29,7 +29,7 @@ class Sizes:
     words : int
         Of the vocabulary. What is more than three, one of them cannot be.
     width : int
-        Of a recurrent network's state.
+        Of a recurrent network's state, half of it in loops: theirs is even.
     scale : float
         Of the logits.
     """
@@ -52,8 +52,10 @@ def worst_errors(
     return {
         **_softmax_errors(found, dtype, sizes),
         **_draw_errors(found, dtype, sizes),
-        **_lstm_errors(found, dtype, sizes),
-        **_gru_errors(found, dtype, sizes),
+        **_step_errors(found, "lstm", dtype, sizes),
+        **_step_errors(found, "gru", dtype, sizes),
+        **_loop_errors(found, "lstm", dtype, sizes),
+        **_loop_errors(found, "gru", dtype, sizes),
         **(_adam_errors(found, sizes) if dtype == torch.float32 else {}),
         **_attention_errors(found, dtype, sizes),
     }
@@ -103,58 +105,91 @@ def _draw_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, 
     return errors
 
 
-def _lstm_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
-    rows, width = sizes.rows, sizes.width
-    given, recurrent = 2 * torch.randn(rows, 4 * width), torch.randn(rows, 4 * width).to(dtype)
-    before, gradient = torch.randn(rows, width), torch.randn(2, rows, width).to(dtype)
-    of_cell = torch.randn(rows, width)
-    exact = (given.double() + recurrent.double()).requires_grad_()
-    cell_before = before.double().requires_grad_()
-    take, forget, value, give = exact.chunk(4, 1)
-    cell = forget.sigmoid() * cell_before + take.sigmoid() * value.tanh()
-    hidden = give.sigmoid() * cell.tanh()
-    arriving = (hidden * gradient.double().sum(0)).sum() + (cell * of_cell.double()).sum()
-    of_gates, of_before = torch.autograd.grad(arriving, [exact, cell_before])
-    gates, new_cell = given.clone(), torch.empty(rows, width)
-    new_hidden, found_gradient = (
-        torch.empty(rows, width).to(dtype),
-        torch.empty(rows, 4 * width).to(dtype),
-    )
-    found.lstm_forward(gates, recurrent, before, new_cell, new_hidden)
-    found.lstm_backward(gates, before, new_cell, gradient[0], gradient[1], of_cell, found_gradient)
+def _step_errors(found: Kernels, cell: str, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
+    rows, width, across = sizes.rows, sizes.width, GATES[cell] * sizes.width
+    given, recurrent = 2 * torch.randn(rows, across), torch.randn(rows, across).to(dtype)
+    bias, before = torch.randn(across), torch.randn(rows, width)
+    of_output, of_hidden = torch.randn(2, rows, width).to(dtype).unbind()
+    of_memory = torch.randn(rows, width)
+    exact = _exact_step(cell, given, recurrent.double(), bias, before)
+    expected = _exact_gradients(exact, of_output.double() + of_hidden.double(), of_memory)
+    gates, inner, memory = given.clone(), torch.empty(rows, width), torch.empty(rows, width)
+    hidden, of_recurrent = torch.empty_like(of_hidden), torch.empty_like(recurrent)
+    of_given = torch.empty_like(given)
+    found.gates_forward(cell, gates, recurrent, bias, before, inner, memory, hidden)
+    arriving = (of_output, of_hidden, of_memory)
+    found.gates_backward(cell, gates, inner, before, *arriving, of_given, of_recurrent)
     return {
-        "lstm_forward": max(_error(new_cell, cell), _error(new_hidden, hidden)),
-        "lstm_backward": max(_error(found_gradient, of_gates), _error(of_cell, of_before)),
+        f"{cell}_forward": _worst((memory, hidden), exact[3:]),
+        f"{cell}_backward": _worst((of_given, of_recurrent, of_memory), expected),
     }
 
 
-def _gru_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
-    rows, width = sizes.rows, sizes.width
-    given, recurrent = 2 * torch.randn(rows, 3 * width), torch.randn(rows, 3 * width).to(dtype)
-    bias, before = torch.randn(3 * width), torch.randn(rows, width)
-    gradient, of_state = torch.randn(2, rows, width).to(dtype), torch.randn(rows, width)
-    own = given.double().requires_grad_()
-    share = recurrent.double().requires_grad_()
-    start = before.double().requires_grad_()
+def _loop_errors(found: Kernels, cell: str, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
+    """Of every step, from where the step before has led: what was rounded there is no error."""
+    steps, rows, width, across = 3, sizes.rows, 2 * sizes.width, 2 * GATES[cell] * sizes.width
+    given, bias = 2 * torch.randn(steps, rows, across), torch.randn(across)
+    weight = (torch.randn(across, width) / width**0.5).to(dtype)
+    memory = torch.randn(steps + 1, rows, width)
+    states, of_states = memory.to(dtype, copy=True), torch.randn(steps, rows, width).to(dtype)
+    gates, inner, of_memory = given.clone(), torch.empty_like(memory[1:]), torch.randn(rows, width)
+    of_given, of_recurrent = torch.empty_like(given), torch.empty_like(given, dtype=dtype)
+    of_biases, of_hidden = torch.zeros(steps, across), torch.empty(rows, width)
+    after = of_memory.clone()
+    found.loop_forward(cell, gates, weight, bias, inner, memory, states)
+    kept, shares = (gates, inner, memory), (of_given, of_recurrent, of_biases)
+    found.loop_backward(cell, weight, *kept, of_states, *shares, of_hidden, after)
+    product, forward, backward = torch.zeros(rows, width).double(), [], []
+    wide = weight.double()
+    for step in reversed(range(steps)):
+        share = states[step].double() @ wide.t()
+        exact = _exact_step(cell, given[step], share, bias, memory[step])
+        forward.append(_worst((memory[step + 1], states[step + 1]), exact[3:]))
+        expected = _exact_gradients(exact, of_states[step].double() + product, of_memory)
+        own = of_recurrent[step].double()
+        mine = (of_given[step], of_recurrent[step], of_biases[step])
+        backward.append(_worst(mine, (*expected[:2], own.sum(0))))
+        product, of_memory = own @ wide, expected[2]
+    backward.append(_worst((of_hidden, after), (product, of_memory)))
+    return {
+        f"{cell}_loop_forward": _largest(forward),
+        f"{cell}_loop_backward": _largest(backward),
+    }
+
+
+def _exact_step(
+    cell: str, given: Tensor, recurrent: Tensor, bias: Tensor, before: Tensor
+) -> tuple[Tensor, ...]:
+    """The shares of the input and the state, the memory before; memory and state after."""
+    own, share, start = (
+        array.detach().double().requires_grad_() for array in (given, recurrent, before)
+    )
+    biased = share + bias.double()
+    if cell == "lstm":
+        take, forget, value, give = (own + biased).chunk(4, 1)
+        memory = forget.sigmoid() * start + take.sigmoid() * value.tanh()
+        return own, share, start, memory, give.sigmoid() * memory.tanh()
     reset, update, value = own.chunk(3, 1)
-    for_reset, for_update, inner = (share + bias.double()).chunk(3, 1)
-    update = (update + for_update).sigmoid()
+    for_reset, for_update, inner = biased.chunk(3, 1)
     new = (value + (reset + for_reset).sigmoid() * inner).tanh()
-    state = new + update * (start - new)
-    arriving = (state * (gradient.double().sum(0) + of_state.double())).sum()
-    expected = torch.autograd.grad(arriving, [own, share, start])
-    gates, new_state, kept = given.clone(), torch.empty(rows, width), torch.empty(rows, width)
-    hidden = torch.empty(rows, width).to(dtype)
-    of_given, of_recurrent = (torch.empty(rows, 3 * width).to(dtype) for _ in range(2))
-    found.gru_forward(gates, recurrent, bias, before, new_state, hidden, kept)
-    found.gru_backward(
-        gates, kept, before, gradient[0], gradient[1], of_state, of_given, of_recurrent
-    )
-    pairs = zip((of_given, of_recurrent, of_state), expected, strict=True)
-    return {
-        "gru_forward": max(_error(new_state, state), _error(hidden, state)),
-        "gru_backward": max(_error(mine, exact) for mine, exact in pairs),
-    }
+    state = new + (update + for_update).sigmoid() * (start - new)
+    return own, share, start, state, state
+
+
+def _exact_gradients(
+    step: tuple[Tensor, ...], of_hidden: Tensor, of_memory: Tensor
+) -> tuple[Tensor, ...]:
+    *sources, memory, hidden = step
+    arriving = (hidden * of_hidden).sum() + (memory * of_memory.double()).sum()
+    return torch.autograd.grad(arriving, sources)
+
+
+def _worst(found: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> float:
+    return _largest([_error(own, right) for own, right in zip(found, exact, strict=True)])
+
+
+def _largest(errors: list[float]) -> float:
+    return float(torch.tensor(errors).max())  # NaN, if one is: Python's depends on the order
 
 
 def _adam_errors(found: Kernels, sizes: Sizes) -> dict[str, float]:
@@ -192,7 +227,7 @@ def _adam_errors(found: Kernels, sizes: Sizes) -> dict[str, float]:
     second = second + (1 - betas[1]) * ((0.5 * gradient).square() - second)
     exact = (moved - rate * first / (1.1 * second.sqrt() + epsilon), first, second)
     after = [_error(one[rows], other) for one, other in zip(table, exact, strict=True)]
-    return {"adam_catch_up": max(errors), "adam_update": max(after)}
+    return {"adam_catch_up": _largest(errors), "adam_update": _largest(after)}
 
 
 def _attention_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:

@@ -22,6 +22,7 @@ from uncollapse.native.library import library_path
 SWITCH = "UNCOLLAPSE_KERNELS"  # "off" in the environment: as if there were none
 OFF, ON = ("off", "0", "no", "false"), ("", "on", "1", "yes", "true")
 
+GATES = {"lstm": 4, "gru": 3}  # of a unit
 _ARRAY, _SIZE, _THREADS, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 # arguments before the number of threads, which comes last
 _SIGNATURES = {
@@ -29,10 +30,10 @@ _SIGNATURES = {
     "log_likelihood": [_ARRAY] * 3 + [_SIZE] * 3,
     "draw": [_ARRAY] * 3 + [_SIZE] * 3 + [_REAL] * 2,
     "greatest": [_ARRAY] * 2 + [_SIZE] * 3,
-    "lstm_forward": [_ARRAY] * 5 + [_SIZE] * 2,
-    "lstm_backward": [_ARRAY] * 7 + [_SIZE] * 2,
-    "gru_forward": [_ARRAY] * 7 + [_SIZE] * 2,
-    "gru_backward": [_ARRAY] * 8 + [_SIZE] * 2,
+    **{f"{cell}_forward": [_ARRAY] * 7 + [_SIZE] * 2 for cell in GATES},
+    **{f"{cell}_backward": [_ARRAY] * 8 + [_SIZE] * 2 for cell in GATES},
+    **{f"{cell}_loop_forward": [_ARRAY] * 7 + [_SIZE] * 3 for cell in GATES},
+    **{f"{cell}_loop_backward": [_ARRAY] * 11 + [_SIZE] * 3 for cell in GATES},
     "attend": [_ARRAY] * 8 + [_SIZE] * 4,
 }
 # for f32 alone
@@ -151,64 +152,86 @@ class Kernels:
         self._call("greatest", logits, (logits, words), rows, size, logits.stride(0))
         return words
 
-    def lstm_forward(
-        self, gates: Tensor, recurrent: Tensor, before: Tensor, cell: Tensor, hidden: Tensor
-    ) -> None:
-        """One step: from ``before`` ``(B, H)`` to ``cell`` and ``hidden`` ``(B, H)``.
-
-        ``gates`` ``(B, 4H)``, the input's share, become the activated gates; ``recurrent``
-        ``(B, 4H)`` is the state's share.
-        """
-        arrays = (gates, recurrent, before, cell, hidden)
-        self._call("lstm_forward", hidden, arrays, *hidden.shape)
-
-    def lstm_backward(
+    def gates_forward(
         self,
-        gates: Tensor,
-        before: Tensor,
-        cell: Tensor,
-        of_output: Tensor,
-        of_hidden: Tensor,
-        of_cell: Tensor,
-        gradient: Tensor,
-    ) -> None:
-        """Gradient of a step: of the gates into ``gradient`` ``(B, 4H)``; ``of_cell`` moves on."""
-        arrays = (gates, before, cell, of_output, of_hidden, of_cell, gradient)
-        self._call("lstm_backward", gradient, arrays, *cell.shape)
-
-    def gru_forward(
-        self,
+        cell: str,
         gates: Tensor,
         recurrent: Tensor,
         bias: Tensor,
         before: Tensor,
-        state: Tensor,
-        hidden: Tensor,
         inner: Tensor,
+        memory: Tensor,
+        hidden: Tensor,
     ) -> None:
-        """One step: from ``before`` ``(B, H)`` to ``state``, and ``hidden`` in its precision.
+        """One step of a cell, ``lstm`` or ``gru``: from ``before`` to ``memory``, ``(B, H)`` each.
 
-        ``gates`` ``(B, 3H)``, the input's share, become the activated gates; ``recurrent``
-        ``(B, 3H)`` is the state's share without its ``bias`` ``(3H,)``; ``inner`` ``(B, H)``
-        keeps its part in the new value.
+        ``gates`` ``(B, G)``, the input's share, become the activated gates; ``recurrent``
+        ``(B, G)`` is the state's share without its ``bias`` ``(G,)``. ``memory`` is an LSTM's cell
+        and a GRU's state, ``hidden`` the state in the precision of ``recurrent``; ``inner``
+        ``(B, H)`` keeps what else the backward pass needs.
         """
-        arrays = (gates, recurrent, bias, before, state, hidden, inner)
-        self._call("gru_forward", hidden, arrays, *hidden.shape)
+        arrays = (gates, recurrent, bias, before, inner, memory, hidden)
+        self._call(f"{cell}_forward", hidden, arrays, *hidden.shape)
 
-    def gru_backward(
+    def gates_backward(
         self,
+        cell: str,
         gates: Tensor,
         inner: Tensor,
         before: Tensor,
         of_output: Tensor,
         of_hidden: Tensor,
-        of_state: Tensor,
+        of_memory: Tensor,
         of_given: Tensor,
         of_recurrent: Tensor,
     ) -> None:
-        """Gradient of a step: of both shares of the gates; ``of_state`` moves on."""
-        arrays = (gates, inner, before, of_output, of_hidden, of_state, of_given, of_recurrent)
-        self._call("gru_backward", of_given, arrays, *before.shape)
+        """Gradient of a step: of the gates' shares ``(B, G)``; ``of_memory`` moves on.
+
+        ``of_given`` is f32. An LSTM's shares have the same gradient: in f32, one array serves.
+        """
+        arrays = (gates, inner, before, of_output, of_hidden, of_memory, of_given, of_recurrent)
+        self._call(f"{cell}_backward", of_recurrent, arrays, *before.shape)
+
+    def loop_forward(
+        self,
+        cell: str,
+        gates: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        inner: Tensor,
+        memory: Tensor,
+        states: Tensor,
+    ) -> None:
+        """All steps, from ``memory[0]`` and ``states[0]`` on; both are ``(T + 1, B, H)``.
+
+        ``weight`` ``(G, H)`` are the recurrent weights; the others have a step more than in
+        `gates_forward` in front. H is even.
+        """
+        arrays = (gates, weight, bias, _packed(weight), inner, memory, states)
+        self._call(f"{cell}_loop_forward", states, arrays, *inner.shape)
+
+    def loop_backward(
+        self,
+        cell: str,
+        weight: Tensor,
+        gates: Tensor,
+        inner: Tensor,
+        memory: Tensor,
+        of_states: Tensor,
+        of_given: Tensor,
+        of_recurrent: Tensor,
+        of_biases: Tensor,
+        of_hidden: Tensor,
+        of_memory: Tensor,
+    ) -> None:
+        """Gradients of all steps, and of the state and the memory before the first, in f32.
+
+        ``of_memory`` holds what arrives after the last; to ``of_biases`` ``(T, G)`` is added what
+        every step gives.
+        """
+        arrays = (weight, _packed(weight), gates, inner, memory, of_states, of_given)
+        arrays += (of_recurrent, of_biases, of_hidden, of_memory)
+        self._call(f"{cell}_loop_backward", of_recurrent, arrays, *inner.shape)
 
     def adam_catch_up(
         self, parts: Parts, rows: Tensor, idle: Sequence[Tensor], epsilon: float
@@ -259,3 +282,9 @@ class Kernels:
     ) -> None:
         pointers = [array.data_ptr() for array in arrays]
         self._functions[name, like.dtype](*pointers, *numbers, torch.get_num_threads())
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """Room for recurrent weights ``(G, H)`` of units in blocks of 64, the largest there are."""
+    gates, width = weight.shape
+    return weight.new_empty(gates, width + -width % 64)
