@@ -14,7 +14,15 @@ from uncollapse.data.tokenizer import PAD
 from uncollapse.decoders import TransformerDecoder
 from uncollapse.decoders.generation import generate
 from uncollapse.encoders import TransformerEncoder
-from uncollapse.encoders.attention import SLOWEST, Block, Transformer, rotate, rotation
+from uncollapse.encoders.attention import (
+    SHORT,
+    SLOWEST,
+    Block,
+    Transformer,
+    rotate,
+    rotation,
+    see,
+)
 from uncollapse.readouts import KINDS as READOUTS
 
 DIM = 3
@@ -224,3 +232,24 @@ def test_dropout_falls_on_what_layers_add() -> None:
     assert torch.equal(decoder.states(z, inputs), decoder.states(z, inputs))
     decoder.train()
     assert not torch.equal(decoder.states(z, inputs), decoder.states(z, inputs))
+
+
+@pytest.mark.parametrize("steps", [1, 9, SHORT + 1])
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_queries_see_in_mixed_precision(steps: int, causal: bool) -> None:
+    """Values and gradients, as near to float64 as PyTorch's own attention."""
+    torch.manual_seed(0)
+    exact = [torch.randn(2, 3, steps, 8, dtype=torch.float64) for _ in range(3)]
+    visible = None if causal else torch.rand(2, 1, 1, steps) < 0.7
+    if visible is not None:
+        visible[..., 0] = True
+    arriving = torch.randn(2, steps, 3, 8, dtype=torch.float64)
+
+    def results(dtype: torch.dtype) -> list[Tensor]:
+        queries, keys, values = (part.to(dtype).requires_grad_() for part in exact)
+        seen = see(queries, keys, values, visible)
+        return [seen, *torch.autograd.grad(seen, [queries, keys, values], arriving.to(dtype))]
+
+    for found, expected in zip(results(torch.bfloat16), results(torch.float64), strict=True):
+        # of one position, what queries and keys get is 0
+        assert (found.double() - expected).norm() < 1e-2 * expected.norm().clamp(min=1)

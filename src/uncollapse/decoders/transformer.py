@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from uncollapse.config import TransformerDecoderConfig
 from uncollapse.decoders.base import Decoder, replace_rows
 from uncollapse.decoders.token_loss import as_autocast
-from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, split_heads
+from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, see, split_heads
 from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
 from uncollapse.native import kernels_for
@@ -145,9 +145,7 @@ def _longest(lengths: Tensor) -> int:
 
 
 def _attend_back(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
-    queries, keys, values = split_heads(parts, turn)
-    seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-    return seen.transpose(1, 2)
+    return see(*split_heads(parts, turn))
 
 
 class Cache:

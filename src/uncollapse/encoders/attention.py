@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uncollapse.data.tokenizer import PAD
@@ -13,6 +14,7 @@ from uncollapse.dropout import Dropout
 
 SLOWEST = 10_000.0  # steps by which the slowest pair of channels turns one radian
 STANDARD_DEVIATION = 0.02  # of initial weights
+SHORT = 128  # positions up to which weights of all pairs fit into the caches
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines of the angles of positions
 # (layer, queries, keys and values (B, T, 3, heads, width), turn) to what queries see,
@@ -95,6 +97,27 @@ def split_heads(parts: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
     """
     queries, keys, values = parts.permute(2, 0, 3, 1, 4)
     return rotate(queries, turn), rotate(keys, turn), values
+
+
+def see(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+    """What queries ``(B, heads, T, width)`` see, ``(B, T, heads, width)``.
+
+    That is the positions ``visible`` ``(B, 1, 1, T)``, or by default those up to their own.
+    """
+    steps = queries.shape[2]
+    learns = torch.is_grad_enabled() and queries.requires_grad
+    narrow = queries.device.type == "cpu" and queries.dtype.itemsize < 4
+    if learns and narrow and steps <= SHORT:
+        # PyTorch's fused attention takes ten times as long in its backward pass
+        scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
+        if visible is None:
+            visible = torch.ones(steps, steps, dtype=torch.bool).tril()
+        weights = scores.float().masked_fill(~visible, -torch.inf).softmax(3)
+        seen = weights.to(values.dtype) @ values
+    else:
+        causal = visible is None
+        seen = F.scaled_dot_product_attention(queries, keys, values, visible, is_causal=causal)
+    return seen.transpose(1, 2)
 
 
 def rotation(positions: Tensor, width: int, like: Tensor) -> Turn:

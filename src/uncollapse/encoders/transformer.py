@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uncollapse.config import TransformerEncoderConfig
@@ -10,7 +9,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
 from uncollapse.embedding import Embedding
-from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, split_heads
+from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, see, split_heads
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
 
@@ -40,12 +39,7 @@ class TransformerEncoder(Encoder):
         visible = batch.mask[:, None, None]  # (B, 1, 1, T), for all heads and queries
 
         def attend(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
-            queries, keys, values = split_heads(parts, turn)
-            mask = visible if self.bidirectional else None
-            seen = F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=mask, is_causal=not self.bidirectional
-            )
-            return seen.transpose(1, 2)
+            return see(*split_heads(parts, turn), visible if self.bidirectional else None)
 
         states = self.blocks(self.input(self.dropout(embedded)), attend)  # (B, T, H)
         return Encoded(states, last_state(states, batch.lengths), batch.mask)
