@@ -67,7 +67,7 @@ def _places(model: Model) -> Iterator[tuple[Any, str, str]]:
     yield TrainingModule, "transfer_batch_to_device", "data"
     yield TrainingModule, "training_step", STEP
     yield TrainingModule, "manual_backward", BACKWARD
-    yield TrainingModule, "_clip", "clipping"
+    yield TrainingModule, "_clipping", "clipping"
     functions = (
         (token_nll, "softmax"),
         (codes_in_context, "latents"),

@@ -19,7 +19,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from speed_settings import (
 from speed_startup import TIMES, epoch, show_epoch, show_starts, starts
 from speed_tables import show_limits, show_workload
 from speed_training import warm_up
-from speed_turns import Round, Variant, take_turns
+from speed_turns import Variant, take_turns
 from speed_variants import Workload, workloads
 
 from uncollapse.errors import UserError, unknown_name
@@ -81,26 +81,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         types = len(tokenizer(settings, "lstm"))
         limits = gemm_limits(types, 0.01, 64) if options.tiny else gemm_limits(types)
         show_limits(limits)
-        found: dict[str, Any] = {"limits": limits}
-        rounds, limits_by_round = measure(settings, chosen, tiny=options.tiny)
-        found |= {"rounds": rounds, "limits by round": limits_by_round}
-        known = workloads(settings)
-        found["flops a token"] = {name: flops_of(settings, known[name]) for name in rounds}
-        if START_UP in chosen:
-            found["start-up"] = starts(settings.folder, 1 if options.tiny else TIMES)
-            show_starts(found["start-up"])
-        if options.epoch:
-            found["epoch"] = epoch(settings)
-            show_epoch(found["epoch"])
-    print(f"\ntook {time.perf_counter() - begin:.0f} s")
-    if options.json is not None:
-        found["rounds"] = {
-            workload: {variant: [asdict(turn) for turn in own] for variant, own in turns.items()}
-            for workload, turns in rounds.items()
-        }
         facts = {"command": command("speed.py", arguments), "seed": SEED, **machine}
         facts["settings"] = asdict(settings) | {"folder": None}
-        options.json.write_text(json.dumps(facts | found, indent=1) + "\n", "utf-8")
+        facts |= {"limits": limits, "rounds": {}, "limits by round": {}, "flops a token": {}}
+        for name, own in measure(settings, chosen, tiny=options.tiny):
+            for what, values in own.items():
+                facts[what][name] = values
+            write(facts, options.json)
+        if START_UP in chosen:
+            facts["start-up"] = starts(settings.folder, 1 if options.tiny else TIMES)
+            show_starts(facts["start-up"])
+        if options.epoch:
+            facts["epoch"] = epoch(settings)
+            show_epoch(facts["epoch"])
+    print(f"\ntook {time.perf_counter() - begin:.0f} s")
+    write(facts, options.json)
+
+
+def write(facts: dict[str, Any], file: Path | None) -> None:
+    """Keep what has been measured so far; a whole run takes most of an hour."""
+    if file is not None:
+        file.write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -139,10 +140,8 @@ def choose(settings: Settings, names: Sequence[str] | None) -> list[str]:
 
 def measure(
     settings: Settings, chosen: Sequence[str], *, tiny: bool
-) -> tuple[dict[str, dict[str, list[Round]]], dict[str, list[list[float]]]]:
-    """Run workloads, and print each as it ends; also what the machine could do meanwhile."""
-    found: dict[str, dict[str, list[Round]]] = {}
-    limits: dict[str, list[list[float]]] = {}
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run workloads, and print each as it ends; give what is to be kept of it."""
     talks: bool | None = None  # whether there are dialogues, once that is known
     for name, workload in workloads(settings).items():
         if name not in chosen:
@@ -159,10 +158,17 @@ def measure(
             types = len(tokenizer(settings, workload.family))
             options = {"types": types, "seconds": 0.01 if tiny else TURN}
             variants = variants | {MACHINE: Variant(limits_in_turns, options, F32)}
-        turns = found[name] = take_turns(variants, settings.rounds)
-        limits[name] = [turn.figures for turn in turns.pop(MACHINE, [])]
-        show_workload(name, workload, turns, flops, limits[name])
-    return found, limits
+        rounds = take_turns(variants, settings.rounds)
+        limits = [turn.figures for turn in rounds.pop(MACHINE, [])]
+        show_workload(name, workload, rounds, flops, limits)
+        yield (
+            name,
+            {
+                "rounds": {one: [asdict(turn) for turn in turns] for one, turns in rounds.items()},
+                "limits by round": limits,
+                "flops a token": flops,
+            },
+        )
 
 
 def flops_of(settings: Settings, workload: Workload) -> float | None:

@@ -93,12 +93,11 @@ def take_turns(variants: Mapping[str, Variant], rounds: int) -> dict[str, list[R
     ends: dict[str, Connection] = {}
     workers: list[BaseProcess] = []
     found: dict[str, list[Round]] = {name: [] for name in variants}
-    for name, variant in variants.items():
-        ends[name], worker = start(_work, variant)
-        workers.append(worker)
     try:
-        for name in ends:
-            _receive(ends[name], name)  # all are set up before the first turn
+        for name, variant in variants.items():
+            ends[name], worker = start(_work, variant)
+            workers.append(worker)
+            _receive(ends[name], name)  # is set up, and none beside it
         for _ in range(rounds):
             for name, end in ends.items():
                 end.send(True)

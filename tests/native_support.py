@@ -72,6 +72,14 @@ def used(kernels_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Count
     kernels.cache_clear()
 
 
+@pytest.fixture(params=["stock", "native"])
+def ways(request: pytest.FixtureRequest) -> str:
+    """With the optional kernels and without."""
+    if request.param == "native":
+        request.getfixturevalue("used")
+    return request.param
+
+
 @contextmanager
 def without_kernels() -> Iterator[None]:
     """As if there were none, also where they are."""

@@ -124,14 +124,6 @@ def test_late_steps_are_dense_adams(scale: float) -> None:
             assert dense.error(table) < 1.1 * NEGLIGIBLE
 
 
-@pytest.fixture(params=["stock", "native"])
-def ways(request: pytest.FixtureRequest) -> str:
-    """With the optional kernels and without."""
-    if request.param == "native":
-        request.getfixturevalue("used")
-    return request.param
-
-
 @pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("scale", [1e-1, 1e-4, 1e-8])
 def test_in_f32_it_is_at_least_as_exact_as_dense_adam(scale: float) -> None:

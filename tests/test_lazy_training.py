@@ -95,6 +95,7 @@ def test_sgd_moves_the_rows_that_have_a_gradient(
     assert same(again.state_dict(), model.state_dict())
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize(
     ("settings", "batch"),
     [([], 3), ([], 3 * BATCHES + 4), (AGGRESSIVE, BATCHES + 2)],

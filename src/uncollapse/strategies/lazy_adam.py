@@ -49,7 +49,8 @@ class LazyAdam(Adam):
         assert closure is None
         aside: list[tuple[LazyTable, Tensor]] = []
         scale = getattr(self, "grad_scale", None)
-        factor = 1.0 if scale is None else 1 / float(scale)
+        # reading it would make a GPU wait
+        factor = 1 / float(scale) if self.tables and scale is not None else 1.0
         for table in self.tables:
             gradient = table.weight.grad
             if gradient is None:

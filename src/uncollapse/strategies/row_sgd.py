@@ -38,7 +38,8 @@ class RowSGD(SGD):
         """One step, against gradients of which those of kept tables may be sparse."""
         assert closure is None
         scale = getattr(self, "grad_scale", None)
-        factor = 1.0 if scale is None else 1 / float(scale)
+        # reading it would make a GPU wait
+        factor = 1 / float(scale) if self.tables and scale is not None else 1.0
         aside: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
             for weight in group["params"]:
