@@ -246,6 +246,20 @@ def speed_machine() -> str:
     return "\n".join([facts, "", head, "|---" * (len(shapes) + 1) + "|", *rows])
 
 
+def whole_epoch() -> str:
+    """A whole epoch, as `speed.py --epoch` measures it."""
+    found = json.loads((RESULTS / "epoch.json").read_text())
+    own = found["epoch"]
+    kernels = "with" if found["kernels"] else "without"
+    return (
+        f"An epoch of the first of them, in bf16 {kernels} kernels, from the first batch to the "
+        f"end of validation and the choice of the best weights: "
+        f"{own['sentences']:,} sentences, {own['tokens']:,} tokens in {own['seconds']:.0f} s, "
+        f"{own['validation_seconds']:.1f} s of these after the last batch. "
+        f"`{found['command']}`, commit {found['commit']}, {found['date']}."
+    )
+
+
 def start_up() -> str:
     """Seconds until something happens."""
     found = json.loads((RESULTS / "speed.json").read_text())["start-up"]
@@ -256,16 +270,12 @@ def start_up() -> str:
 def processes() -> str:
     """Rates of several processes, and over simulated links."""
     results = RESULTS / "processes.json"
-    if not results.exists():
-        return "Not measured yet."
     return processes_page(json.loads(results.read_text()))
 
 
 def parity() -> str:
     """How far several processes are from one."""
     results = RESULTS / "processes_parity.json"
-    if not results.exists():
-        return "Not measured yet."
     return parity_page(json.loads(results.read_text()))
 
 
@@ -296,6 +306,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     SPEED: {
         "machine": speed_machine,
         "start-up": start_up,
+        "epoch": whole_epoch,
         **{kind: lambda kind=kind: speed(kind) for kind in ("training", "likelihood", "sampling")},
     },
     PROCESSES: {"processes": processes, "parity": parity},
