@@ -108,7 +108,7 @@ def see(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = 
     learns = torch.is_grad_enabled() and queries.requires_grad
     narrow = queries.device.type == "cpu" and queries.dtype.itemsize < 4
     if learns and narrow and steps <= SHORT:
-        # PyTorch's fused attention takes ten times as long in its backward pass
+        # PyTorch's fused attention takes up to ten times as long in its backward pass
         scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
         if visible is None:
             visible = torch.ones(steps, steps, dtype=torch.bool).tril()

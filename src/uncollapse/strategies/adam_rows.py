@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from uncollapse.native import Kernels, kernels_for
+from uncollapse.native.kernels import Parts
 from uncollapse.strategies.idle_steps import Shares
-
-Parts = tuple[Tensor, Tensor, Tensor]  # weights and both moments
 
 
 def kernels_of(parts: Parts) -> Kernels | None:

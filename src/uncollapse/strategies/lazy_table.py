@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.optim import Adam
 
 from uncollapse.embedding import Embedding
-from uncollapse.strategies.adam_rows import Parts, caught_up, kernels_of, update
+from uncollapse.native.kernels import Parts
+from uncollapse.strategies.adam_rows import caught_up, kernels_of, update
 from uncollapse.strategies.idle_steps import IdleSteps, note_rate, rates_after
 
 # the first ones, in which idle rows move too unevenly for sums in closed form; to a kernel sums as
