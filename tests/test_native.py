@@ -196,27 +196,32 @@ def test_the_coldest_draw_is_the_greatest(found: Kernels) -> None:
 def of_cells(found: Kernels, dtype: torch.dtype, width: int) -> list[Tensor]:
     """What the kernels make of recurrent networks, with blocks enough for several threads."""
     torch.manual_seed(1)
-    steps, rows = 3, 41
+    rows, counts = 41, [41, 41, 30, 7]
+    total = sum(counts)
     results = []
     for cell, count in GATES.items():
         across = count * width
         weight, bias = torch.randn(across, width).to(dtype), torch.randn(across)
-        gates, inner = torch.randn(steps, rows, across), torch.empty(steps, rows, width)
-        memory = torch.randn(steps + 1, rows, width)
+        gates, inner = torch.randn(total, across), torch.empty(total, width)
+        memory = torch.randn(rows + total, width)
         states, own = memory.to(dtype, copy=True), gates.to(dtype)
-        of_given, of_recurrent, of_biases = torch.empty_like(gates), own.clone(), gates[:, 0] * 0
+        of_given, of_recurrent = torch.empty_like(gates), own.clone()
+        of_biases = torch.zeros(len(counts), across)
         of_hidden, of_memory = torch.empty(rows, width), torch.randn(rows, width)
-        first, kept = gates[0].clone(), inner[0].clone()
-        found.gates_forward(cell, first, own[0], bias, memory[0], kept, memory[1], states[1])
-        arriving = (states[0], states[1], of_memory)
-        before = (first, kept, memory[0])
-        found.gates_backward(cell, *before, *arriving, of_given[0], of_recurrent[0])
-        step = [first, kept, memory, states, of_given[0], of_recurrent[0], of_memory]
+        first, kept = gates[:rows].clone(), torch.empty(rows, width)
+        before, after = memory[:rows], memory[rows : 2 * rows]
+        left, entered = states[:rows], states[rows : 2 * rows]
+        found.gates_forward(cell, first, own[:rows], bias, before, kept, after, entered)
+        arriving = (left, entered, of_memory)
+        outer, within = of_given[:rows], of_recurrent[:rows]
+        found.gates_backward(cell, first, kept, before, *arriving, outer, within)
+        step = [first, kept, memory, states, outer, within, of_memory]
         results += [array.clone() for array in step]
-        found.loop_forward(cell, gates, weight, bias, inner, memory, states)
+        starts = torch.tensor([0, *counts]).cumsum(0)
+        found.loop_forward(cell, gates, weight, bias, inner, memory, states, starts)
         shares = (of_given, of_recurrent, of_biases)
-        whole = (gates, inner, memory, states[1:])
-        found.loop_backward(cell, weight, *whole, *shares, of_hidden, of_memory)
+        whole = (gates, inner, memory, states[rows:])
+        found.loop_backward(cell, weight, *whole, *shares, of_hidden, of_memory, starts)
         results += [*whole, *shares, of_hidden, of_memory]
     return results
 
@@ -307,7 +312,7 @@ def test_what_fails_its_check_is_not_kept(
     folder = tmp_path_factory.mktemp("source")
     for path in library.FOLDER.glob("*.[ch]pp"):
         text = path.read_text("utf-8")
-        assert (right in text) == (path.name == "gates.hpp")
+        assert (right in text) == (path.name == "numbers.hpp")
         wrong = text.replace(right, "return 1.0f / (1.001f + exponential(-x));")
         (folder / path.name).write_text(wrong, "utf-8")
     monkeypatch.setattr(library, "FOLDER", folder)

@@ -15,18 +15,18 @@ from decoder_variants import DIM, make_decoder
 from helpers import make_batch, random_sentences, small_model, small_recipe
 from native_support import without_kernels
 from test_golden import GOLDEN, loss_of
-from test_recurrent import by_pytorch, gradients, make_case, of_words
+from test_recurrent import by_pytorch, gradients, make_case, of_lengths, of_words
 from torch import Tensor
 from training_support import BATCHES, SignalAt, last_payload, same, train
 from training_support import small_recipe as run_recipe
 
-from uncollapse import recurrent
+from uncollapse import time_loops
 from uncollapse.decoders import token_loss
 from uncollapse.decoders.generation import generate
 from uncollapse.decoders.token_loss import token_nll
 from uncollapse.objectives import Objective, Progress
 from uncollapse.recipes import recipe_names
-from uncollapse.recurrent import run
+from uncollapse.recurrent import run, skips_padding
 from uncollapse.training.signals import Interrupted
 
 RECURRENT = ["lstm", "gru"]
@@ -136,6 +136,14 @@ def test_gradients_of_a_recurrent_network(
     assert set(used) == {kind + way for way in ways}
 
 
+@pytest.mark.parametrize("sizes", [(9, 12, 5, 34), (40, 8, 3, 16), (9, 12, 5, 33), (1, 5, 2, 4)])
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_padding_is_skipped(kind: str, sizes: tuple[int, int, int, int]) -> None:
+    assert skips_padding(make_case(kind, sizes, torch.float32)[0]) == (sizes[3] % 2 == 0)
+    for seed in range(3):
+        of_lengths(kind, sizes, seed, torch.float32)
+
+
 @pytest.mark.parametrize("narrow", [False, True], ids=["f32", "bf16"])
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_a_loop_in_one_call_and_one_in_steps(
@@ -146,7 +154,7 @@ def test_a_loop_in_one_call_and_one_in_steps(
         parameter.data.mul_(0.2)  # errors do not grow from step to step
     found = []
     for most in (70, 69):
-        monkeypatch.setattr(recurrent, "MOST_UNITS", most)
+        monkeypatch.setattr(time_loops, "MOST_UNITS", most)
         with autocast(narrow):
             states = run(*case)
         found.append([states.float(), *gradients(states, case)])

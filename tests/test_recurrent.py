@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from uncollapse.recurrent import advance, has_loop, run, run_words
+from uncollapse.recurrent import advance, has_loop, run, run_words, skips_padding
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "lstm": nn.LSTM,
@@ -65,6 +66,30 @@ def test_states_and_gradients_are_pytorchs(
     states, expected = run(*case), by_pytorch(case)
     torch.testing.assert_close(states, expected)
     torch.testing.assert_close(gradients(states, case), gradients(expected, case))
+
+
+def of_lengths(kind: str, sizes: tuple[int, int, int, int], seed: int, dtype: torch.dtype) -> None:
+    """Sentences of their own lengths give what a packed sequence does, whatever pads them."""
+    case = cell, inputs, (hidden, memory) = make_case(kind, sizes, dtype, seed)
+    rows, steps = sizes[:2]
+    lengths = torch.randint(1, steps + 1, (rows,))
+    real = (torch.arange(steps) < lengths[:, None])[:, :, None]  # (B, T, 1)
+    with torch.no_grad():
+        inputs[~real[:, :, 0]] = torch.nan if skips_padding(cell) else 7
+    states = run(cell, inputs, (hidden, memory), lengths).where(real, 0)
+    first = (hidden[None], memory[None]) if isinstance(cell, nn.LSTM) else hidden[None]
+    packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(cell(packed, first)[0], True, total_length=steps)[0]
+    found, right = ([own, *gradients(own, case)] for own in (states, expected))
+    for own, other in zip(found, right, strict=True):
+        assert (own - other).norm() <= 20 * torch.finfo(dtype).eps * (1 + other.norm())
+
+
+@every_cell
+@settings(max_examples=25)
+@given(sizes=st.tuples(*[st.integers(1, 7)] * 4), seed=st.integers(0, 2**31 - 1))
+def test_sentences_of_their_own_lengths(kind: str, sizes: tuple[int, int, int, int], seed: int) -> None:
+    of_lengths(kind, sizes, seed, torch.float64)
 
 
 @every_cell
@@ -162,6 +187,22 @@ def test_a_step_at_a_time(kind: str) -> None:
         given = nn.functional.linear(inputs[:, step], weight, bias)
         hidden, memory = advance(cell, given, hidden, memory)
         torch.testing.assert_close(hidden, expected)
+
+
+@every_cell
+def test_lengths_of_all_steps_change_nothing(kind: str) -> None:
+    cell, inputs, state = make_case(kind)
+    lengths = torch.full((len(inputs),), inputs.shape[1])
+    torch.testing.assert_close(run(cell, inputs, state, lengths), run(cell, inputs, state))
+
+
+def test_words_of_sentences_of_their_own_lengths() -> None:
+    cell = make_case("gru")[0]
+    rows, words, lengths = torch.randn(9, 5).double(), torch.randint(9, (4, 6)), [6, 1, 3, 3]
+    states = run_words(cell, rows, words, lengths=torch.tensor(lengths))
+    for own, sentence, length in zip(states, words, lengths, strict=True):
+        expected = run(cell, rows[sentence[:length]][None])[0]
+        torch.testing.assert_close(own[:length], expected)
 
 
 def of_words(kind: str, dtype: torch.dtype, *, projected: bool) -> list[Tensor]:

@@ -4,27 +4,28 @@ PyTorch's LSTM is fast on a CPU; its GRU takes a slow path there, several times 
 the arithmetic, because every small operation of every step is recorded for the backward pass. Here
 a loop is one recorded operation with a backward pass of its own: all that does not depend on the
 recursion is computed for all steps at once, and products with the recurrent weights are
-gathered into one.
+gathered into one. With the kernels no time goes into padding.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from uncollapse.native import kernels_for
 from uncollapse.precision import as_autocast, widened
+from uncollapse.time_loops import GRULoop, SteppedLoop, WholeLoop, runs_whole
 from uncollapse.tuning import in_multiples
 
 Cell = nn.LSTM | nn.GRU | nn.RNN
-MOST_ROWS, MOST_UNITS = 256, 1024  # in the kernels' loops
+State = tuple[Tensor, Tensor]
 
 
-def run(cell: Cell, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def run(
+    cell: Cell, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
+) -> Tensor:
     """States of a one-layer recurrent network after each of its inputs, ``(B, T, H)``.
 
     Parameters
@@ -36,14 +37,17 @@ def run(cell: Cell, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) 
     state : tuple of Tensor, optional
         Hidden and cell state before the first step, ``(B, H)``; zeros by default. A GRU and an
         RNN have no cell state and ignore it.
+    lengths : Tensor, optional
+        ``(B,)``: how many inputs of each sentence are real, all by default; the states of others
+        are undefined.
     """
     if has_loop(cell) and inputs.shape[1] > 0:
         weight, _, bias, _ = cell.all_weights[0]
-        rows, steps, width = inputs.shape
+        layout = _Layout(cell, inputs, lengths)
         # two-dimensional: PyTorch would multiply step by step where weights need no gradient
-        flat = inputs.transpose(0, 1).reshape(steps * rows, width)
-        given = F.linear(flat, weight, bias).view(steps, rows, len(bias))  # (T, B, G)
-        return run_given(cell, given, state)
+        packed = layout.pack(inputs)  # (n, E)
+        given = F.linear(in_multiples(packed), weight, bias)[: len(packed)]  # (n, G)
+        return layout.unpack(_states(cell, given, layout, state))
     # cuDNN keeps what a gradient needs in training mode alone, and a frozen network passes
     # gradients on; nothing else depends on it
     cell.train(torch.is_grad_enabled())
@@ -58,8 +62,9 @@ def run_words(
     cell: Cell,
     rows: Tensor,
     words: Tensor,
-    state: tuple[Tensor, Tensor] | None = None,
+    state: State | None = None,
     beside: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """The same over words, each type of which is projected once; only where there `has_loop`.
 
@@ -70,16 +75,21 @@ def run_words(
     state : tuple of Tensor, optional
         See `run`.
     beside : Tensor, optional
-        ``(B, D)``: what stands beside all words of a sentence.
+        ``(B, D)``: what stands beside all words of a sentence, where no ``lengths`` are given.
+    lengths : Tensor, optional
+        See `run`.
     """
     weight, _, bias, _ = cell.all_weights[0]
     width = rows.shape[1]
     # f32, as the gradients of many words are added up
     projected = widened(F.linear(in_multiples(rows), weight[:, :width], bias))  # (n and more, G)
-    given = F.embedding(words.t(), projected)  # (T, B, G)
+    layout = _Layout(cell, words, lengths)
+    given = F.embedding(layout.pack(words), projected)  # (n, G)
     if beside is not None:
-        given = given + F.linear(beside, weight[:, width:])
-    return run_given(cell, given, state)
+        assert lengths is None
+        of_rows = F.linear(beside, weight[:, width:])  # (B, G)
+        given = (given.view(-1, *of_rows.shape) + of_rows).flatten(0, 1)
+    return layout.unpack(_states(cell, given, layout, state))
 
 
 def has_loop(cell: Cell) -> bool:
@@ -92,25 +102,66 @@ def has_loop(cell: Cell) -> bool:
     return isinstance(cell, nn.GRU)
 
 
-def run_given(cell: Cell, given: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """The same from the inputs' share of the gates, with its bias, ``(T, B, G)``.
+def skips_padding(cell: Cell) -> bool:
+    """Whether sentences take no more time beside longer ones, as long as they are few."""
+    return has_loop(cell) and runs_whole(as_autocast(cell.all_weights[0][1]))
 
-    It may be overwritten.
+
+class _Layout:
+    """How the steps of sentences ``(B, T, …)`` follow one another in the loops, n in all.
+
+    Only a loop in one call skips padding: to PyTorch, each number of rows is a product of its own,
+    and compiling those costs more than padding does.
     """
+
+    def __init__(self, cell: Cell, values: Tensor, lengths: Tensor | None) -> None:
+        self.rows, self.steps = values.shape[:2]
+        self.sizes = torch.full((self.steps,), self.rows)  # rows of each step
+        # None: all steps of all sentences, as they stand
+        self.places = self.order = None
+        if lengths is not None and runs_whole(as_autocast(cell.all_weights[0][1]), self.rows):
+            places = torch.arange(self.rows * self.steps).view(self.rows, self.steps)
+            packed = pack_padded_sequence(places, lengths, batch_first=True, enforce_sorted=False)
+            self.places, self.sizes = packed.data, packed.batch_sizes
+            self.order = packed.sorted_indices  # longest first
+
+    def pack(self, values: Tensor) -> Tensor:
+        """``(B, T, …)`` to ``(n, …)``."""
+        if self.places is None:
+            return values.transpose(0, 1).flatten(0, 1)
+        return values.flatten(0, 1).index_select(0, self.places)
+
+    def unpack(self, states: Tensor) -> Tensor:
+        """``(n, H)`` to ``(B, T, H)``."""
+        size = states.shape[1]
+        if self.places is None:
+            return states.view(self.steps, self.rows, size).transpose(0, 1)
+        whole = states.new_zeros(self.rows * self.steps, size)
+        return whole.index_copy_(0, self.places, states).view(self.rows, self.steps, size)
+
+
+def _states(cell: Cell, given: Tensor, layout: _Layout, state: State | None) -> Tensor:
+    """States ``(n, H)`` from the inputs' share of the gates ``(n, G)``, with its bias."""
     _, weight, _, bias = cell.all_weights[0]
     # autocast does not see into the loops
     weight, bias = as_autocast(weight), widened(bias)
     if state is None:
-        zeros = bias.new_zeros(given.shape[1], cell.hidden_size)
+        zeros = bias.new_zeros(layout.rows, cell.hidden_size)
         state = zeros, zeros
+    elif layout.order is not None:
+        state = state[0][layout.order], state[1][layout.order]
     hidden, memory = widened(state[0]), widened(state[1])
-    if kernels_for(weight, bias):
-        kind, memory = ("lstm", memory) if isinstance(cell, nn.LSTM) else ("gru", hidden)
-        states = _FusedLoop.apply(kind, given, weight, bias, hidden, memory)
+    kind, memory = ("lstm", memory) if isinstance(cell, nn.LSTM) else ("gru", hidden)
+    if runs_whole(weight, layout.rows):
+        states = WholeLoop.apply(kind, given, layout.sizes, weight, bias, hidden, memory)
     else:
-        states = _GRULoop.apply(given, weight, bias, hidden)
+        given = given.view(layout.steps, layout.rows, len(weight))  # (T, B, G)
+        if kernels_for(weight, bias):
+            states = SteppedLoop.apply(kind, given, weight, bias, hidden, memory)
+        else:
+            states = GRULoop.apply(given, weight, bias, hidden)
     assert isinstance(states, Tensor)
-    return states.transpose(0, 1)  # (B, T, H)
+    return states.reshape(int(layout.sizes.sum()), cell.hidden_size)
 
 
 def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,139 +203,3 @@ def advance(cell: Cell, given: Tensor, hidden: Tensor, memory: Tensor) -> tuple[
     else:
         memory = (given + recurrent).tanh()
     return memory, memory
-
-
-def _whole(weight: Tensor, rows: int) -> bool:
-    """Whether the kernels run all steps in one call.
-
-    It is faster as long as the weights fit into the caches and rows are few: with 640 rows, or
-    with 2,048 units, a product of PyTorch's for every step is as fast.
-    """
-    width = weight.shape[1]
-    return rows <= MOST_ROWS and width <= MOST_UNITS and width % 2 == 0
-
-
-def _weight_gradient(of_gates: Tensor, hidden: Tensor) -> Tensor:
-    """Of the recurrent weights ``(G, H)``: one product for all steps ``(T, B, ·)``."""
-    return torch.mm(of_gates.flatten(0, 1).t(), hidden.flatten(0, 1))
-
-
-class _FusedLoop(torch.autograd.Function):
-    """An LSTM or a GRU, by the optional kernels; a GRU's memory is its state."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        kind: str,
-        given: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        hidden: Tensor,
-        memory: Tensor,
-    ) -> Tensor:
-        fused = kernels_for(weight, bias)
-        assert fused is not None
-        steps, rows, size = len(given), *memory.shape
-        weight, bias = weight.contiguous(), bias.contiguous()
-        gates = widened(given).contiguous()  # f32, and no copy if it was
-        inner = memory.new_empty(steps, rows, size)
-        memories = memory.new_empty(steps + 1, rows, size)
-        states = weight.new_empty(steps + 1, rows, size)
-        memories[0], states[0] = memory, hidden
-        if _whole(weight, rows):
-            fused.loop_forward(kind, gates, weight, bias, inner, memories, states)
-        else:
-            recurrent = weight.new_empty(rows, len(weight))  # (B, G)
-            across, exact, state = weight.t(), memories.unbind(), states.unbind()
-            for step, (own, kept) in enumerate(zip(gates, inner, strict=True)):
-                torch.mm(state[step], across, out=recurrent)
-                before, after = (bias, exact[step]), (exact[step + 1], state[step + 1])
-                fused.gates_forward(kind, own, recurrent, *before, kept, *after)
-        ctx.kind = kind
-        ctx.save_for_backward(weight, gates, inner, memories, states)
-        return states[1:]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gates, inner, memories, states = ctx.saved_tensors
-        fused = kernels_for(weight, gates)
-        assert fused is not None
-        gradient = gradient.contiguous()
-        of_given = torch.empty_like(gates)
-        alike = ctx.kind == "lstm" and weight.dtype == gates.dtype
-        of_recurrent = of_given if alike else weight.new_empty(gates.shape)
-        of_memory = torch.zeros_like(memories[0])
-        if _whole(weight, len(of_memory)):
-            of_biases = gates.new_zeros(len(gates), len(weight))  # (T, G)
-            of_hidden = torch.empty_like(of_memory)
-            arrays = (gates, inner, memories, gradient, of_given, of_recurrent)
-            fused.loop_backward(ctx.kind, weight, *arrays, of_biases, of_hidden, of_memory)
-            of_bias = of_biases.sum(0)
-        else:
-            of_hidden = torch.zeros_like(states[0])
-            for step in reversed(range(len(gates))):
-                arriving = (gradient[step], of_hidden, of_memory)
-                before = (gates[step], inner[step], memories[step])
-                outer, within = of_given[step], of_recurrent[step]
-                fused.gates_backward(ctx.kind, *before, *arriving, outer, within)
-                torch.mm(within, weight, out=of_hidden)
-            of_bias = of_recurrent.sum((0, 1), dtype=gates.dtype)
-        of_weight = _weight_gradient(of_recurrent, states[:-1])
-        return None, of_given, of_weight, of_bias, of_hidden.to(memories.dtype), of_memory
-
-
-class _GRULoop(torch.autograd.Function):
-    """A GRU in PyTorch alone."""
-
-    @staticmethod
-    def forward(ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
-        steps, rows, width = given.shape
-        size = width // 3
-        gates = given.to(bias.dtype, copy=True)
-        wide = hidden.new_empty(steps + 1, rows, size)
-        inner = hidden.new_empty(steps, rows, size)
-        states = wide if weight.dtype == wide.dtype else weight.new_empty(wide.shape)
-        wide[0], states[0] = hidden, hidden
-        across = weight.t()
-        for step, own in enumerate(gates.unbind()):
-            recurrent = torch.mm(states[step], across) + bias  # (B, 3H)
-            own[:, : 2 * size].add_(recurrent[:, : 2 * size]).sigmoid_()
-            reset, update, value = own.split(size, 1)
-            inner[step] = recurrent[:, 2 * size :]
-            value.addcmul_(reset, inner[step]).tanh_()
-            torch.lerp(value, wide[step], update, out=wide[step + 1])
-            if states is not wide:
-                states[step + 1] = wide[step + 1]
-        ctx.save_for_backward(weight, gates, inner, wide, states)
-        return states[1:]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        weight, gates, inner, wide, states = ctx.saved_tensors
-        reset, update, value = gates.chunk(3, 2)  # (T, B, H)
-        bent = (1 - update) * (1 - value.square())
-        # what a gradient of the state is multiplied with, for all steps at once
-        slopes = torch.stack(
-            [
-                bent * inner * reset * (1 - reset),
-                (wide[:-1] - value) * update * (1 - update),
-                bent * reset,
-            ],
-            2,
-        )  # (T, B, 3, H)
-        arrivals, of_recurrent = torch.empty_like(bent), torch.empty_like(slopes)
-        narrow = of_recurrent if weight.dtype == slopes.dtype else slopes.to(weight.dtype)
-        of_state = torch.zeros_like(wide[0])
-        for step in reversed(range(len(gates))):
-            arriving = torch.add(of_state, gradient[step], out=arrivals[step])  # (B, H)
-            torch.mul(slopes[step], arriving[:, None], out=of_recurrent[step])
-            if narrow is not of_recurrent:
-                narrow[step] = of_recurrent[step]
-            of_state = torch.mm(narrow[step].flatten(1), weight) + arriving * update[step]
-        of_recurrent = narrow.flatten(2)  # (T, B, 3H)
-        of_new = (arrivals * bent).to(of_recurrent.dtype)
-        of_given = torch.cat([of_recurrent[..., : 2 * len(weight) // 3], of_new], 2)
-        of_bias = of_recurrent.sum((0, 1), dtype=wide.dtype)
-        return of_given, _weight_gradient(of_recurrent, states[:-1]), of_bias, of_state

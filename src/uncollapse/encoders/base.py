@@ -44,6 +44,11 @@ class Encoder(nn.Module, ABC):
     def forward(self, batch: Batch) -> Encoded:
         """Read a batch of sentences."""
 
+    @property
+    def skips_padding(self) -> bool:
+        """Whether sentences take no more time beside longer ones, as long as they are few."""
+        return False
+
 
 def last_state(states: Tensor, lengths: Tensor) -> Tensor:
     """Of states ``(B, T, H)`` the ones at the last real steps, ``(B, H)``."""

@@ -14,6 +14,7 @@ from uncollapse.dropout import Dropout
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.encoders.recurrent import CELLS
 from uncollapse.recurrent import run
+from uncollapse.time_loops import MOST_ROWS
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Condition:
         return Condition(*map(change, (self.vector, self.memory, self.mask, self.present)))
 
 
-TOGETHER = 64  # turns that are read at once on a CPU
+TOGETHER = 64  # turns that are read at once by an encoder that pays for padding
 
 
 class ContextEncoder(nn.Module):
@@ -140,7 +141,8 @@ class ContextEncoder(nn.Module):
             same = context.same_speaker[:, :, None]
             floor = torch.cat([same == 1, same == 0], -1) & mask[:, :, None]  # (B, U, 2)
             inputs = torch.cat([inputs, floor.to(inputs)], -1)
-        states = run(self.cell, inputs)  # (B, U, M)
+        # no turn at all is read as one
+        states = run(self.cell, inputs, lengths=mask.sum(1).clamp(min=1))  # (B, U, M)
         # what stands at padding may be anything; 0 times it need not be 0
         return states.masked_fill(~mask[:, :, None], 0), mask
 
@@ -148,10 +150,12 @@ class ContextEncoder(nn.Module):
         """What is read of turns ``(N, T)``, ``(N, H)``.
 
         Those of like length together: most turns are much shorter than the longest, and
-        a CPU pays for every step of padding.
+        a CPU pays for every step of padding, unless the encoder skips it.
         """
         order = lengths.argsort(stable=True)
-        together = TOGETHER if tokens.device.type == "cpu" else len(order)
+        together = len(order)
+        if tokens.device.type == "cpu":
+            together = MOST_ROWS if encoder.skips_padding else TOGETHER
         pieces = []
         for rows in order.split(together):
             own = lengths[rows]

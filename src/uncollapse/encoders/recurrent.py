@@ -14,7 +14,7 @@ from uncollapse.dropout import Dropout
 from uncollapse.embedding import Embedding
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
-from uncollapse.recurrent import Cell, has_loop, run, run_words
+from uncollapse.recurrent import Cell, has_loop, run, run_words, skips_padding
 
 # the states of a cell over a sentence in an order of its words; None: as it is
 StatesOf = Callable[[Cell, Callable[[Tensor], Tensor] | None], Tensor]
@@ -30,7 +30,7 @@ class RecurrentEncoder(Encoder):
     """LSTM, GRU or RNN over ``<s> w1 … wn </s>``.
 
     Sentences are padded on the right and the state of the last real step is gathered: a
-    packed sequence would leave PyTorch's fast CPU kernels. The backward direction reads
+    packed sequence would leave PyTorch's fast kernels. The backward direction reads
     each sentence reversed within its own length, so that it never starts on padding.
     """
 
@@ -54,11 +54,19 @@ class RecurrentEncoder(Encoder):
             embedded = self.dropout(self.embedding(batch.tokens))  # (B, T, E)
             return self.read(embedded, batch.lengths, batch.mask)
         rows, words = self.embedding.types(batch.tokens)
+        lengths = batch.lengths
         return self._read(
-            lambda cell, order: run_words(cell, rows, words if order is None else order(words)),
-            batch.lengths,
+            lambda cell, order: run_words(
+                cell, rows, words if order is None else order(words), lengths=lengths
+            ),
+            lengths,
             batch.mask,
         )
+
+    @property
+    def skips_padding(self) -> bool:
+        """Whether its loops do."""
+        return skips_padding(self.forward_cell)
 
     def read(self, embedded: Tensor, lengths: Tensor, mask: Tensor) -> Encoded:
         """Read embeddings ``(B, T, E)`` of sentences.
@@ -73,7 +81,9 @@ class RecurrentEncoder(Encoder):
             ``(B, T)``: which.
         """
         return self._read(
-            lambda cell, order: run(cell, embedded if order is None else order(embedded)),
+            lambda cell, order: run(
+                cell, embedded if order is None else order(embedded), lengths=lengths
+            ),
             lengths,
             mask,
         )

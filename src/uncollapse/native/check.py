@@ -127,29 +127,36 @@ def _step_errors(found: Kernels, cell: str, dtype: torch.dtype, sizes: Sizes) ->
 
 def _loop_errors(found: Kernels, cell: str, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:
     """Of every step, from where the step before has led: what was rounded there is no error."""
-    steps, rows, width, across = 3, sizes.rows, 2 * sizes.width, 2 * GATES[cell] * sizes.width
-    given, bias = 2 * torch.randn(steps, rows, across), torch.randn(across)
+    rows, width, across = sizes.rows, 2 * sizes.width, 2 * GATES[cell] * sizes.width
+    counts = [rows, rows, rows - rows // 3, (rows + 1) // 2]  # of the steps
+    total, steps = sum(counts), len(counts)
+    given, bias = 2 * torch.randn(total, across), torch.randn(across)
     weight = (torch.randn(across, width) / width**0.5).to(dtype)
-    memory = torch.randn(steps + 1, rows, width)
-    states, of_states = memory.to(dtype, copy=True), torch.randn(steps, rows, width).to(dtype)
-    gates, inner, of_memory = given.clone(), torch.empty_like(memory[1:]), torch.randn(rows, width)
+    memory = torch.randn(rows + total, width)
+    states, of_states = memory.to(dtype, copy=True), torch.randn(total, width).to(dtype)
+    gates, inner, of_memory = given.clone(), torch.empty(total, width), torch.randn(rows, width)
     of_given, of_recurrent = torch.empty_like(given), torch.empty_like(given, dtype=dtype)
     of_biases, of_hidden = torch.zeros(steps, across), torch.empty(rows, width)
     after = of_memory.clone()
-    found.loop_forward(cell, gates, weight, bias, inner, memory, states)
+    starts = torch.tensor([0, *counts]).cumsum(0)
+    found.loop_forward(cell, gates, weight, bias, inner, memory, states, starts)
     kept, shares = (gates, inner, memory), (of_given, of_recurrent, of_biases)
-    found.loop_backward(cell, weight, *kept, of_states, *shares, of_hidden, after)
-    product, forward, backward = torch.zeros(rows, width).double(), [], []
-    wide = weight.double()
+    found.loop_backward(cell, weight, *kept, of_states, *shares, of_hidden, after, starts)
+    wide, product = weight.double(), torch.zeros(rows, width).double()
+    of_memory = of_memory.double()
+    memories, hidden = memory.split([rows, *counts]), states.split([rows, *counts])
+    arrays = [array.split(counts) for array in (given, of_states, of_given, of_recurrent)]
+    forward, backward = [], []
     for step in reversed(range(steps)):
-        share = states[step].double() @ wide.t()
-        exact = _exact_step(cell, given[step], share, bias, memory[step])
-        forward.append(_worst((memory[step + 1], states[step + 1]), exact[3:]))
-        expected = _exact_gradients(exact, of_states[step].double() + product, of_memory)
-        own = of_recurrent[step].double()
-        mine = (of_given[step], of_recurrent[step], of_biases[step])
-        backward.append(_worst(mine, (*expected[:2], own.sum(0))))
-        product, of_memory = own @ wide, expected[2]
+        own, arriving, outer, within = (array[step] for array in arrays)
+        before, left = memories[step][: len(own)], hidden[step][: len(own)]
+        exact = _exact_step(cell, own, left.double() @ wide.t(), bias, before)
+        forward.append(_worst((memories[step + 1], hidden[step + 1]), exact[3:]))
+        alive = slice(len(own))
+        expected = _exact_gradients(exact, arriving.double() + product[alive], of_memory[alive])
+        found_of = (outer, within, of_biases[step])
+        backward.append(_worst(found_of, (*expected[:2], within.double().sum(0))))
+        product[alive], of_memory[alive] = within.double() @ wide, expected[2]
     backward.append(_worst((of_hidden, after), (product, of_memory)))
     return {
         f"{cell}_loop_forward": _largest(forward),

@@ -1,4 +1,4 @@
-// The gates of recurrent networks, forward and backward, for a strip of units of one row.
+// The gates of recurrent networks, forward and backward, for at most LANES units of one row.
 //
 // An LSTM's are take, forget, value and give; a GRU's are reset, update and new. `memory` is an
 // LSTM's cell and a GRU's state, in f32; `hidden` is the state as the next product takes it.
@@ -8,21 +8,6 @@
 #include "numbers.hpp"
 
 namespace {
-
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-
-// tanh(x), by a polynomial near 0, where 1 - 2 / (e^2x + 1) would lose its digits (Cephes)
-inline float hyperbolic_tangent(float x) {
-  const float s = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * s + 2.06390887954e-2f;
-  p = p * s - 5.37397155531e-2f;
-  p = p * s + 1.33314422036e-1f;
-  p = p * s - 3.33332819422e-1f;
-  const float near = p * s * x + x;
-  const float far = 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f);
-  return std::fabs(x) < 0.625f ? near : far;
-}
 
 // The arrays of one step. The activated gates replace the input's share of them, and `inner`
 // keeps what else the backward pass needs.
@@ -44,67 +29,56 @@ struct StepBack {
   T* of_recurrent;
 };
 
-// Each function takes the place of the strip, and the state's share of its gates, `apart` from
-// gate to gate; backward, what arrives at the strip from the step after.
+// Each function takes the place of the units, and the state's share of their gates, `apart` from
+// gate to gate; backward, what arrives at them from the step after.
 struct Lstm {
   static constexpr int GATES = 4;
 
   template <typename T, typename R>
-  static void forward(const Step<T>& step, int64_t width, int64_t row, int64_t unit, int64_t count,
-                      const R* recurrent, int64_t apart) {
+  static inline void forward(const Step<T>& step, int64_t width, int64_t row, int64_t unit,
+                             int64_t count, const R* recurrent, int64_t apart) {
+    const int64_t at = row * width + unit;
     float* gates = step.gates + row * 4 * width + unit;
-    const float *bias = step.bias + unit, *before = step.before + row * width + unit;
-    float *inner = step.inner + row * width + unit, *memory = step.memory + row * width + unit;
-    T* hidden = step.hidden + row * width + unit;
-#pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t f = width + j, v = 2 * width + j, g = 3 * width + j;
-      const float take = sigmoid(gates[j] + bias[j] + load(recurrent, j));
-      const float forget = sigmoid(gates[f] + bias[f] + load(recurrent, apart + j));
-      const float value = hyperbolic_tangent(gates[v] + bias[v] + load(recurrent, 2 * apart + j));
-      const float give = sigmoid(gates[g] + bias[g] + load(recurrent, 3 * apart + j));
-      const float kept = forget * before[j] + take * value;
-      const float bent = hyperbolic_tangent(kept);
-      gates[j] = take;
-      gates[f] = forget;
-      gates[v] = value;
-      gates[g] = give;
-      inner[j] = bent;
-      memory[j] = kept;
-      store(hidden, j, give * bent);
-    }
+    const float* bias = step.bias + unit;
+    const auto sum = [=](int64_t gate) {
+      return read(gates + gate * width, count) + read(bias + gate * width, count) +
+             read(recurrent + gate * apart, count);
+    };
+    const Floats take = sigmoid(sum(0)), forget = sigmoid(sum(1));
+    const Floats value = hyperbolic_tangent(sum(2)), give = sigmoid(sum(3));
+    const Floats kept = forget * read(step.before + at, count) + take * value;
+    const Floats bent = hyperbolic_tangent(kept);
+    write(gates, take, count);
+    write(gates + width, forget, count);
+    write(gates + 2 * width, value, count);
+    write(gates + 3 * width, give, count);
+    write(step.inner + at, bent, count);
+    write(step.memory + at, kept, count);
+    write(step.hidden + at, give * bent, count);
   }
 
   template <typename T, typename R>
-  static void backward(const StepBack<T>& step, int64_t width, int64_t row, int64_t unit,
-                       int64_t count, const R* of_hidden) {
-    const float* gates = step.gates + row * 4 * width + unit;
-    float* outer = step.of_given + row * 4 * width + unit;
-    T* within = step.of_recurrent + row * 4 * width + unit;
-    const int64_t at = row * width + unit;
-    const float *inner = step.inner + at, *before = step.before + at;
-    const T* of_output = step.of_output + at;
-    float* of_memory = step.of_memory + at;
-#pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t f = width + j, v = 2 * width + j, g = 3 * width + j;
-      const float take = gates[j], forget = gates[f], value = gates[v], give = gates[g];
-      const float arriving = load(of_output, j) + load(of_hidden, j);
-      const float kept = of_memory[j] + arriving * give * (1.0f - inner[j] * inner[j]);
-      const float to_take = kept * value * take * (1.0f - take);
-      const float to_forget = kept * before[j] * forget * (1.0f - forget);
-      const float to_value = kept * take * (1.0f - value * value);
-      const float to_give = arriving * inner[j] * give * (1.0f - give);
-      outer[j] = to_take;
-      outer[f] = to_forget;
-      outer[v] = to_value;
-      outer[g] = to_give;
-      store(within, j, to_take);
-      store(within, f, to_forget);
-      store(within, v, to_value);
-      store(within, g, to_give);
-      of_memory[j] = kept * forget;
+  static inline void backward(const StepBack<T>& step, int64_t width, int64_t row, int64_t unit,
+                              int64_t count, const R* of_hidden) {
+    const int64_t at = row * width + unit, across = row * 4 * width + unit;
+    const float* gates = step.gates + across;
+    const Floats take = read(gates, count), forget = read(gates + width, count);
+    const Floats value = read(gates + 2 * width, count), give = read(gates + 3 * width, count);
+    const Floats inner = read(step.inner + at, count), before = read(step.before + at, count);
+    const Floats arriving = read(step.of_output + at, count) + read(of_hidden, count);
+    const Floats kept =
+        read(step.of_memory + at, count) + arriving * give * (1.0f - inner * inner);
+    const Floats to_each[] = {
+        kept * value * take * (1.0f - take),
+        kept * before * forget * (1.0f - forget),
+        kept * take * (1.0f - value * value),
+        arriving * inner * give * (1.0f - give),
+    };
+    for (int64_t gate = 0; gate < 4; ++gate) {
+      write(step.of_given + across + gate * width, to_each[gate], count);
+      write(step.of_recurrent + across + gate * width, to_each[gate], count);
     }
+    write(step.of_memory + at, kept * forget, count);
   }
 };
 
@@ -114,55 +88,48 @@ struct Gru {
   static constexpr int GATES = 3;
 
   template <typename T, typename R>
-  static void forward(const Step<T>& step, int64_t width, int64_t row, int64_t unit, int64_t count,
-                      const R* recurrent, int64_t apart) {
+  static inline void forward(const Step<T>& step, int64_t width, int64_t row, int64_t unit,
+                             int64_t count, const R* recurrent, int64_t apart) {
+    const int64_t at = row * width + unit;
     float* gates = step.gates + row * 3 * width + unit;
-    const float *bias = step.bias + unit, *before = step.before + row * width + unit;
-    float *inner = step.inner + row * width + unit, *memory = step.memory + row * width + unit;
-    T* hidden = step.hidden + row * width + unit;
-#pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t u = width + j, v = 2 * width + j;
-      const float reset = sigmoid(gates[j] + bias[j] + load(recurrent, j));
-      const float update = sigmoid(gates[u] + bias[u] + load(recurrent, apart + j));
-      const float own = bias[v] + load(recurrent, 2 * apart + j);
-      const float value = hyperbolic_tangent(gates[v] + reset * own);
-      const float next = value + update * (before[j] - value);
-      gates[j] = reset;
-      gates[u] = update;
-      gates[v] = value;
-      inner[j] = own;
-      memory[j] = next;
-      store(hidden, j, next);
-    }
+    const auto share = [=](int64_t gate) {
+      return read(step.bias + unit + gate * width, count) + read(recurrent + gate * apart, count);
+    };
+    const Floats reset = sigmoid(read(gates, count) + share(0));
+    const Floats update = sigmoid(read(gates + width, count) + share(1));
+    const Floats own = share(2);
+    const Floats value = hyperbolic_tangent(read(gates + 2 * width, count) + reset * own);
+    const Floats next = value + update * (read(step.before + at, count) - value);
+    write(gates, reset, count);
+    write(gates + width, update, count);
+    write(gates + 2 * width, value, count);
+    write(step.inner + at, own, count);
+    write(step.memory + at, next, count);
+    write(step.hidden + at, next, count);
   }
 
   template <typename T, typename R>
-  static void backward(const StepBack<T>& step, int64_t width, int64_t row, int64_t unit,
-                       int64_t count, const R* of_hidden) {
-    const float* gates = step.gates + row * 3 * width + unit;
-    float* outer = step.of_given + row * 3 * width + unit;
-    T* within = step.of_recurrent + row * 3 * width + unit;
-    const int64_t at = row * width + unit;
-    const float *inner = step.inner + at, *before = step.before + at;
-    const T* of_output = step.of_output + at;
-    float* of_memory = step.of_memory + at;
-#pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t u = width + j, v = 2 * width + j;
-      const float reset = gates[j], update = gates[u], value = gates[v];
-      const float arriving = load(of_output, j) + load(of_hidden, j) + of_memory[j];
-      const float bent = arriving * (1.0f - update) * (1.0f - value * value);
-      const float to_reset = bent * inner[j] * reset * (1.0f - reset);
-      const float to_update = arriving * (before[j] - value) * update * (1.0f - update);
-      outer[j] = to_reset;
-      outer[u] = to_update;
-      outer[v] = bent;
-      store(within, j, to_reset);
-      store(within, u, to_update);
-      store(within, v, bent * reset);
-      of_memory[j] = arriving * update;
-    }
+  static inline void backward(const StepBack<T>& step, int64_t width, int64_t row, int64_t unit,
+                              int64_t count, const R* of_hidden) {
+    const int64_t at = row * width + unit, across = row * 3 * width + unit;
+    const float* gates = step.gates + across;
+    const Floats reset = read(gates, count), update = read(gates + width, count);
+    const Floats value = read(gates + 2 * width, count);
+    const Floats inner = read(step.inner + at, count), before = read(step.before + at, count);
+    const Floats arriving = read(step.of_output + at, count) + read(of_hidden, count) +
+                            read(step.of_memory + at, count);
+    const Floats bent = arriving * (1.0f - update) * (1.0f - value * value);
+    const Floats to_reset = bent * inner * reset * (1.0f - reset);
+    const Floats to_update = arriving * (before - value) * update * (1.0f - update);
+    float* outer = step.of_given + across;
+    T* within = step.of_recurrent + across;
+    write(outer, to_reset, count);
+    write(outer + width, to_update, count);
+    write(outer + 2 * width, bent, count);
+    write(within, to_reset, count);
+    write(within + width, to_update, count);
+    write(within + 2 * width, bent * reset, count);
+    write(step.of_memory + at, arriving * update, count);
   }
 };
 

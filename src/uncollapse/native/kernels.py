@@ -32,8 +32,8 @@ _SIGNATURES = {
     "greatest": [_ARRAY] * 2 + [_SIZE] * 3,
     **{f"{cell}_forward": [_ARRAY] * 7 + [_SIZE] * 2 for cell in GATES},
     **{f"{cell}_backward": [_ARRAY] * 8 + [_SIZE] * 2 for cell in GATES},
-    **{f"{cell}_loop_forward": [_ARRAY] * 7 + [_SIZE] * 3 for cell in GATES},
-    **{f"{cell}_loop_backward": [_ARRAY] * 11 + [_SIZE] * 3 for cell in GATES},
+    **{f"{cell}_loop_forward": [_ARRAY] * 8 + [_SIZE] * 2 for cell in GATES},
+    **{f"{cell}_loop_backward": [_ARRAY] * 12 + [_SIZE] * 2 for cell in GATES},
     "attend": [_ARRAY] * 8 + [_SIZE] * 4,
 }
 # for f32 alone
@@ -201,14 +201,17 @@ class Kernels:
         inner: Tensor,
         memory: Tensor,
         states: Tensor,
+        starts: Tensor,
     ) -> None:
-        """All steps, from ``memory[0]`` and ``states[0]`` on; both are ``(T + 1, B, H)``.
+        """All T steps, of which none has more rows than the one before it.
 
-        ``weight`` ``(G, H)`` are the recurrent weights; the others have a step more than in
-        `gates_forward` in front. H is even.
+        ``starts`` ``(T + 1,)`` int64 says where among all n rows each step's stand. ``weight``
+        ``(G, H)`` are the recurrent weights; the other arrays are those of `gates_forward`, of n
+        rows. ``memory`` and ``states`` have in front, B rows more, what stood before the first
+        step. H is even.
         """
-        arrays = (gates, weight, bias, _packed(weight), inner, memory, states)
-        self._call(f"{cell}_loop_forward", states, arrays, *inner.shape)
+        arrays = (gates, weight, bias, _packed(weight), inner, memory, states, starts)
+        self._call(f"{cell}_loop_forward", states, arrays, len(starts) - 1, inner.shape[1])
 
     def loop_backward(
         self,
@@ -223,15 +226,16 @@ class Kernels:
         of_biases: Tensor,
         of_hidden: Tensor,
         of_memory: Tensor,
+        starts: Tensor,
     ) -> None:
         """Gradients of all steps, and of the state and the memory before the first, in f32.
 
-        ``of_memory`` holds what arrives after the last; to ``of_biases`` ``(T, G)`` is added what
-        every step gives.
+        ``of_memory`` ``(B, H)`` is 0 before, and to ``of_biases`` ``(T, G)`` is added what every
+        step gives.
         """
         arrays = (weight, _packed(weight), gates, inner, memory, of_states, of_given)
-        arrays += (of_recurrent, of_biases, of_hidden, of_memory)
-        self._call(f"{cell}_loop_backward", of_recurrent, arrays, *inner.shape)
+        arrays += (of_recurrent, of_biases, of_hidden, of_memory, starts)
+        self._call(f"{cell}_loop_backward", of_recurrent, arrays, len(of_biases), inner.shape[1])
 
     def adam_catch_up(
         self, parts: Parts, rows: Tensor, idle: Sequence[Tensor], epsilon: float
@@ -285,6 +289,6 @@ class Kernels:
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """Room for recurrent weights ``(G, H)`` of units in blocks of 64, the largest there are."""
+    """Room for recurrent weights ``(G, H)`` of units in blocks of 32, the largest there are."""
     gates, width = weight.shape
-    return weight.new_empty(gates, width + -width % 64)
+    return weight.new_empty(gates, width + -width % 32)

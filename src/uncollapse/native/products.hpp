@@ -6,36 +6,22 @@
 
 #pragma once
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 #include "numbers.hpp"
 
 namespace {
 
+// of the registers; the others are for weights
 #ifdef __AVX512F__
-constexpr int LANES = 16, SUMS = 24;  // of 32 registers; the others are for weights
-#elif defined __AVX__
-constexpr int LANES = 8, SUMS = 12;
+constexpr int SUMS = 24;
 #else
-constexpr int LANES = 4, SUMS = 12;  // what SSE2 and NEON have; wider vectors would be taken apart
+constexpr int SUMS = 12;
 #endif
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
-
-inline Words read(const uint32_t* from) {
-  Words words;
-  std::memcpy(&words, from, sizeof words);
-  return words;
-}
 
 template <typename T>
 constexpr int NUMBERS = 4 / sizeof(T);  // of a word
 
 inline Floats add_product(Floats sum, Words weights, uint32_t state, float) {
-  return sum + reinterpret_cast<Floats>(weights) * as_float(state);
+  return sum + as_float(weights) * as_float(state);
 }
 
 inline Floats add_product(Floats sum, Words weights, uint32_t state, bf16) {
@@ -44,8 +30,8 @@ inline Floats add_product(Floats sum, Words weights, uint32_t state, bf16) {
       reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(_mm512_set1_epi32(state)),
       reinterpret_cast<__m512bh>(weights)));
 #else
-  sum += reinterpret_cast<Floats>(weights << 16) * as_float(state << 16);
-  return sum + reinterpret_cast<Floats>(weights & 0xffff0000u) * as_float(state & 0xffff0000u);
+  sum += as_float(weights << 16) * as_float(state << 16);
+  return sum + as_float(weights & 0xffff0000u) * as_float(state & 0xffff0000u);
 #endif
 }
 
@@ -57,7 +43,7 @@ inline void multiply(const uint32_t* rows, int64_t apart, const uint32_t* panel,
   for (int64_t k = 0; k < depth; ++k) {
     Words weights[PARTS];
 #pragma GCC unroll 4
-    for (int p = 0; p < PARTS; ++p) weights[p] = read(panel + (k * PARTS + p) * LANES);
+    for (int p = 0; p < PARTS; ++p) weights[p] = take_some<Words>(panel + (k * PARTS + p) * LANES, LANES);
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; ++r) {
       const uint32_t state = rows[r * apart + k];

@@ -12,7 +12,8 @@ void forward(float* gates, const T* recurrent, const float* bias, const float* b
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < rows; ++i) {
     const T* own = recurrent + i * Cell::GATES * width;
-    Cell::forward(step, width, i, 0, width, own, width);
+    for (int64_t j = 0; j < width; j += LANES)
+      Cell::forward(step, width, i, j, std::min<int64_t>(LANES, width - j), own + j, width);
   }
 }
 
@@ -23,7 +24,9 @@ void backward(const float* gates, const float* inner, const float* before, const
   const StepBack<T> step{gates, inner, before, of_output, of_memory, of_given, of_recurrent};
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < rows; ++i)
-    Cell::backward(step, width, i, 0, width, of_hidden + i * width);
+    for (int64_t j = 0; j < width; j += LANES)
+      Cell::backward(step, width, i, j, std::min<int64_t>(LANES, width - j),
+                     of_hidden + i * width + j);
 }
 
 }  // namespace
