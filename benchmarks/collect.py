@@ -16,6 +16,7 @@ from pathlib import Path
 
 from uncollapse.plots.style import save_figure
 from uncollapse.reproduction.figures import FIGURES
+from uncollapse.reproduction.inputs import PRESETS, folder_name
 from uncollapse.reproduction.published import load_published
 from uncollapse.reproduction.records import (
     RECORD,
@@ -25,7 +26,6 @@ from uncollapse.reproduction.records import (
     write_results,
     write_sealed,
 )
-from uncollapse.reproduction.tasks import PRESETS, folder_name
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uncollapse.corpora import load_corpus, load_edition
-from uncollapse.reproduction.leaderboard import PURPOSES, entries_of, rank, to_markdown
+from uncollapse.reproduction.inputs import GRAMMAR, PRESETS
+from uncollapse.reproduction.leaderboard import to_markdown
 from uncollapse.reproduction.published import Published, load_published, published_names
+from uncollapse.reproduction.purposes import PURPOSES
+from uncollapse.reproduction.ranking import entries_of, rank
 from uncollapse.reproduction.records import Record, read_results, read_sealed
-from uncollapse.reproduction.report import CorpusUsed, Report, runs_of
-from uncollapse.reproduction.tasks import GRAMMAR, PRESETS
+from uncollapse.reproduction.report import CorpusUsed, Report
+from uncollapse.reproduction.tasks import runs_of
 from uncollapse.reproduction.verdicts import MARKS, Judgement
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from uncollapse.config import ConditionalImplicitConfig, parse_recipe
 from uncollapse.data.batches import Batch, sequential_batches
 from uncollapse.data.corpus import Corpus
-from uncollapse.data.records import Sentences
+from uncollapse.data.sentences import Sentences
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.encoders.context import Condition

@@ -14,6 +14,7 @@ from uncollapse.evaluation.standard import metric_names
 from uncollapse.evaluation.suite import PROBES
 from uncollapse.model import Model
 from uncollapse.recipes import load_recipe, recipe_names
+from uncollapse.reproduction.inputs import PRESETS, SETTINGS
 from uncollapse.reproduction.published import (
     Cell,
     Published,
@@ -24,7 +25,7 @@ from uncollapse.reproduction.published import (
     published_names,
 )
 from uncollapse.reproduction.scaled_down import DIALOGUES, SENTENCES, scaled_down
-from uncollapse.reproduction.tasks import PRESETS, SETTINGS, at, system_name
+from uncollapse.reproduction.tasks import at, system_name
 
 # fmt: off
 NAMES = [

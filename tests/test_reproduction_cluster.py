@@ -14,9 +14,10 @@ from uncollapse.errors import UserError
 from uncollapse.jobs import cluster
 from uncollapse.jobs.cluster import OnCluster, run_on_cluster
 from uncollapse.reproduction import reproduce, worker
+from uncollapse.reproduction.inputs import open_corpus, prepare
 from uncollapse.reproduction.records import Record
 from uncollapse.reproduction.reproduce import Incomplete
-from uncollapse.reproduction.tasks import Task, open_corpus, prepare, tasks_of
+from uncollapse.reproduction.tasks import Task, tasks_of
 from uncollapse.reproduction.worker import run_task
 from uncollapse.training.signals import Interrupted
 

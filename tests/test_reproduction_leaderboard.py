@@ -13,17 +13,9 @@ from reproduction_support import cost, record, shrink
 from uncollapse.errors import UserError
 from uncollapse.recipes import recipe_names
 from uncollapse.reproduction.all_systems import leaderboard
-from uncollapse.reproduction.leaderboard import (
-    PURPOSES,
-    Entry,
-    Purpose,
-    entries_of,
-    figures_for,
-    rank,
-    rows_for,
-    to_csv,
-    to_markdown,
-)
+from uncollapse.reproduction.leaderboard import to_csv, to_markdown
+from uncollapse.reproduction.purposes import PURPOSES, Purpose, figures_for, rows_for
+from uncollapse.reproduction.ranking import Entry, entries_of, rank
 from uncollapse.reproduction.records import read_sealed
 from uncollapse.reproduction.verdicts import Figure
 

@@ -13,17 +13,11 @@ from reproduction_support import TABLE, metric, record, table, use_table, write_
 
 from uncollapse.errors import RunError, UserError
 from uncollapse.reproduction import reproduce
+from uncollapse.reproduction.page import show, show_figure
 from uncollapse.reproduction.published import Published, parse_published
 from uncollapse.reproduction.records import Record, read_sealed
-from uncollapse.reproduction.report import (
-    CorpusUsed,
-    Report,
-    check_untouched,
-    half_a_digit,
-    runs_of,
-    show,
-    show_figure,
-)
+from uncollapse.reproduction.report import CorpusUsed, Report, check_untouched, half_a_digit
+from uncollapse.reproduction.tasks import runs_of
 from uncollapse.reproduction.verdicts import Figure
 
 PTB = CorpusUsed("ptb", "PTB", "ptb", "all of the corpus", True, "")

@@ -30,9 +30,10 @@ from uncollapse.errors import RunError, UserError
 from uncollapse.jobs.job import Outcome, figures, locked
 from uncollapse.jobs.running import run_side_by_side
 from uncollapse.reproduction import reproduce
+from uncollapse.reproduction.inputs import open_corpus, prepare
 from uncollapse.reproduction.records import Record
 from uncollapse.reproduction.reproduce import Incomplete
-from uncollapse.reproduction.tasks import Task, open_corpus, prepare, tasks_of
+from uncollapse.reproduction.tasks import Task, tasks_of
 from uncollapse.reproduction.worker import finished, run_task
 
 WEIGHTS = "model.safetensors"

@@ -14,6 +14,7 @@ from reproduction_support import SPLITS, table, write_corpora
 from uncollapse.config import Recipe
 from uncollapse.errors import RunError, UserError
 from uncollapse.recipes import load_recipe, recipe_names
+from uncollapse.reproduction.inputs import SETTINGS, Corpus, open_corpus, prepare
 from uncollapse.reproduction.published import Row, load_published, published_names
 from uncollapse.reproduction.records import Record
 from uncollapse.reproduction.scaled_down import (
@@ -23,17 +24,7 @@ from uncollapse.reproduction.scaled_down import (
     scaled_down,
     write_cut,
 )
-from uncollapse.reproduction.tasks import (
-    SETTINGS,
-    Corpus,
-    Task,
-    at,
-    make_task,
-    open_corpus,
-    prepare,
-    system_name,
-    tasks_of,
-)
+from uncollapse.reproduction.tasks import Task, at, make_task, system_name, tasks_of
 
 OUT = Path("out")
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from cli_support import call_program
-from helpers import make_batch
 from lightning.pytorch import Callback, Trainer
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -332,6 +331,24 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> Non
     )
 
 
+def test_likelihood_and_reward_go_through_one_reading_of_the_contexts(tmp_path: Path) -> None:
+    with_gradients: list[int] = [0]
+
+    class Count(Callback):
+        def on_train_batch_start(self, _trainer: Trainer, module: Any, *_: Any) -> None:
+            def note(*_: Any) -> None:
+                with_gradients[-1] += torch.is_grad_enabled()
+
+            self.hook = module.model.context.register_forward_hook(note)
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.hook.remove()
+            with_gradients.append(0)
+
+    train(tmp_path / "run", small_seqgan(), callbacks=[Count()])
+    assert with_gradients == [1] * 20 + [0]
+
+
 def test_the_discriminator_tells_real_responses_from_sampled_ones() -> None:
     recipe = small_seqgan()
     training, _, vocabulary = small_corpora(recipe)
@@ -351,7 +368,9 @@ def test_the_discriminator_tells_real_responses_from_sampled_ones() -> None:
         condition = model.read(batch)
         assert condition is not None
         real.append(model.discriminator.probability(batch, condition.vector))
-        terms = adversarial_terms(model, batch, recipe.objective.adversarial, listens=False)
+        terms = adversarial_terms(
+            model, condition, batch.size, recipe.objective.adversarial, listens=False
+        )
         assert terms.keys() == {"reward"}
         sampled.append(terms["reward"])
     assert torch.cat(real).mean() > 0.8
@@ -385,8 +404,9 @@ def test_the_generator_gives_the_discriminator_no_gradient() -> None:
     training, _, vocabulary = small_corpora(recipe)
     model = Model(recipe, vocabulary)
     assert recipe.objective.adversarial is not None
+    batch = batches_of(training)[0]
     terms = adversarial_terms(
-        model, batches_of(training)[0], recipe.objective.adversarial, listens=True
+        model, model.read(batch), batch.size, recipe.objective.adversarial, listens=True
     )
     terms["adversarial"].mean().backward()
     assert all(p.grad is None for p in model.players()["critic"])
@@ -423,8 +443,7 @@ def test_an_unconditional_discriminator_reads_sentences() -> None:
     recipe = small_seqgan("condition=null", "data.context_turns=0")
     model = Model(recipe, 12)
     assert recipe.objective.adversarial is not None
-    batch = make_batch([[4, 5], [6], [7, 8, 9]])
-    terms = adversarial_terms(model, batch, recipe.objective.adversarial, listens=True)
+    terms = adversarial_terms(model, None, 3, recipe.objective.adversarial, listens=True)
     assert terms["adversarial"].shape == terms["reward"].shape == (3,)
 
 

@@ -18,7 +18,7 @@ from training_support import SignalAt, fitted, last_payload, new_model, same, wi
 from uncollapse.attribute_forcing import AttributeForcing, CodesInContext, code_loss
 from uncollapse.config import ConstantScheduleConfig, Recipe
 from uncollapse.data.corpus import Corpus
-from uncollapse.data.records import Sentences
+from uncollapse.data.sentences import Sentences
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.encoders.context import Condition
 from uncollapse.encoders.recurrent import RecurrentEncoder

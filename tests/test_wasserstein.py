@@ -16,7 +16,7 @@ from training_support import SignalAt, last_payload, new_model, same, train
 
 from uncollapse.config import WassersteinConfig, parse_recipe
 from uncollapse.data.corpus import Corpus
-from uncollapse.data.records import Sentences
+from uncollapse.data.sentences import Sentences
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.distributions.gaussian import DiagonalGaussian
 from uncollapse.encoders.context import Condition

@@ -159,6 +159,7 @@ class AttributeForcing:
         """Embeddings of ``<s>`` and of what is expected after each word, ``(B, T, E)``."""
         table = self.encoder.embedding.weight  # (V, E)
         mask = batch.target_mask
+        # not the states of the reconstruction, of which dropout has left other units
         states = self.decoder.states(z, batch.inputs, condition)[mask]  # (N, H)
         # of real tokens alone: logits are the largest array of all
         logits = F.linear(self.decoder.output_dropout(states), self.decoder.output.weight)

@@ -14,7 +14,8 @@ from uncollapse.data.contexts import ContextBatch, Contexts
 from uncollapse.data.corpus import Corpus
 from uncollapse.data.encoding import cut
 from uncollapse.data.places import Places
-from uncollapse.data.records import Records, Sentence, Sentences
+from uncollapse.data.records import Records
+from uncollapse.data.sentences import Sentence, Sentences
 from uncollapse.data.sources import Rows
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.data.vocabularies import learned_once

@@ -87,12 +87,16 @@ class Model(JointLatents):
         # rows of the tables of words, and the vectors that these started from
         self.start: tuple[list[int], Tensor] | None = None
 
-    def forward(self, batch: Batch, weight: float = 1.0) -> Terms:
+    def forward(
+        self, batch: Batch, weight: float = 1.0, condition: Condition | None = None
+    ) -> Terms:
         """All terms of a batch, with one posterior sample a sentence, in training as many as asked.
 
-        ``weight`` is that of the divergence, which posteriors that look at the ELBO need.
+        ``weight`` is that of the divergence, which posteriors that look at the ELBO need;
+        ``condition`` is what `read` gives.
         """
-        condition = self.read(batch)
+        if condition is None:
+            condition = self.read(batch)
         found = self.infer(batch, weight, condition)
         latents = self.named_latents()
         variables = self.variables(found)

@@ -13,7 +13,7 @@ from uncollapse.data.contexts import Contexts
 from uncollapse.data.encoding import CHUNK, CorpusReport, Encoded, Encoder, LabelColumn
 from uncollapse.data.permutation import random_order
 from uncollapse.data.places import Turns
-from uncollapse.data.records import IN_MEMORY, Records
+from uncollapse.data.records import Records
 from uncollapse.data.rest import (
     chosen_tokens,
     count_unknown,
@@ -22,6 +22,7 @@ from uncollapse.data.rest import (
     rest_in_memory,
 )
 from uncollapse.data.rows import Chunk, label_name
+from uncollapse.data.sentences import IN_MEMORY
 from uncollapse.data.sources import Rows
 from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.errors import UserError

@@ -1,4 +1,4 @@
-"""Records, mappings of columns, as rows of text and labels; and those that are in memory.
+"""Records, mappings of columns, as rows of text and labels.
 
 A record is a sentence, a dialogue or a context with its response; a dialogue is a row a turn.
 """
@@ -14,10 +14,8 @@ from typing import Any
 from uncollapse.data.rows import Chunk, Row, joined, label_name
 from uncollapse.errors import UserError
 
-Sentence = str | Mapping[str, Any]
 Fields = tuple[Any, ...]  # of a Row, or text and labels of a sentence: bare tuples cost less
 
-IN_MEMORY = "the list of sentences"  # what an error calls data without a file
 END_OF_UTTERANCE = "__eou__"  # after each turn, where turns are written in one string
 _RESERVED = ("turns", "context", "response", "speaker")  # columns that make a dialogue
 
@@ -251,52 +249,6 @@ class Records(ABC):
         close = get_close_matches(column, columns, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return UserError(f"{place}: no column {column!r}{hint} (columns: {', '.join(columns)})")
-
-
-class Sentences(Records):
-    """Records in memory: bare texts, or mappings such as ``{"text": …, "emotion": …}``.
-
-    Raises
-    ------
-    UserError
-        While iterating, for what is no record, naming its number; at the end for a label column
-        that no row has.
-    """
-
-    format = "list"
-
-    def __init__(
-        self,
-        sentences: Iterable[Sentence],
-        text_column: str = "text",
-        label_columns: Sequence[str] = (),
-    ) -> None:
-        super().__init__(IN_MEMORY, text_column, label_columns)
-        if isinstance(sentences, Mapping):
-            raise UserError("data must be a list of sentences, not a mapping; give one a sentence")
-        self._sentences = sentences
-
-    def _read(self) -> Iterator[Fields]:
-        self.line = 0
-        for sentence in self._sentences:
-            self.line += 1
-            if isinstance(sentence, str):
-                self._require_kind("text")
-                self._require_characters(sentence)
-                yield sentence, self._unlabelled
-            elif isinstance(sentence, Mapping):
-                yield from self._meet(sentence)
-            else:
-                raise UserError(f"{self._place()} is not text: {sentence!r}")
-        if self.columns:
-            self._require_labels()
-        elif self.line and self.label_columns:
-            keys = ", ".join(f'"{name}": …' for name in (self.text_column, *self.label_columns))
-            wanted = ", ".join(self.label_columns)
-            raise UserError(f"sentences without labels ({wanted}); give each as {{{keys}}}")
-
-    def _place(self) -> str:
-        return f"{'sentence' if self._kind in (None, 'text') else 'dialogue'} {self.line}"
 
 
 def _nearly_dialogues(columns: Iterable[str]) -> bool:

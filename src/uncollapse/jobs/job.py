@@ -21,7 +21,15 @@ class Measured(Protocol):
 
 
 class Job(ABC):
-    """A run that is done once, in whatever process; it is pickled on its way there."""
+    """A run that is done once, in whatever process; it is pickled on its way there.
+
+    Attributes
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    device: str
 
     @property
     @abstractmethod

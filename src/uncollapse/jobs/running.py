@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import UserError
+from uncollapse.jobs.gpus import ANY_GPU, Gpus, visible_gpus
 from uncollapse.jobs.job import Outcome, Own, figures
 from uncollapse.training.signals import STOPPING, Interrupted
 
@@ -67,6 +68,8 @@ def run_all(
 def run_side_by_side(tasks: Sequence[Own], jobs: int, out: Path, say: Say) -> list[Outcome[Own]]:
     """Do the tasks, ``jobs`` at a time; finished ones are only read.
 
+    Each has its share of the cores, and a GPU of its own where there are enough.
+
     Parameters
     ----------
     tasks : sequence of Job
@@ -86,9 +89,12 @@ def run_side_by_side(tasks: Sequence[Own], jobs: int, out: Path, say: Say) -> li
     if jobs < 1:
         raise UserError(f"the number of jobs must be at least 1, not {jobs}")
     done, waiting = what_is_left(tasks, say)
+    anywhere = any(task.device in ANY_GPU for task in waiting)
+    gpus = Gpus(visible_gpus() if anywhere else [], jobs)
     if waiting:
-        say(f"{runs(len(waiting))} to do, {jobs} at a time")
-    with _Processes(out, jobs, len(waiting), say) as processes:
+        on = f" on {gpus.count} GPUs" if gpus.count else ""
+        say(f"{runs(len(waiting))} to do, {jobs} at a time{on}")
+    with _Processes(out, jobs, len(waiting), gpus, say) as processes:
         with ThreadPoolExecutor(jobs) as pool:
             outcomes = list(pool.map(processes.run, waiting))
         if processes.stopped is not None:
@@ -124,8 +130,8 @@ def in_order(tasks: Sequence[Own], outcomes: Sequence[Outcome[Own]]) -> list[Out
 class _Processes:
     """The processes that are running, and the wish to stop them."""
 
-    def __init__(self, out: Path, jobs: int, total: int, say: Say) -> None:
-        self.logs = out / "logs"
+    def __init__(self, out: Path, jobs: int, total: int, gpus: Gpus, say: Say) -> None:
+        self.logs, self.gpus = out / "logs", gpus
         self.say, self.total, self.count = say, total, 0
         self.stopped: int | None = None
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -157,14 +163,14 @@ class _Processes:
         log = self.logs / task.log
         log.parent.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        with log.open("a", encoding="utf-8") as written:
+        with log.open("a", encoding="utf-8") as written, self.gpus.lent(task.device) as gpu:
             before = written.tell()  # what earlier attempts had to say
             process = subprocess.Popen(
                 [sys.executable, "-m", "uncollapse.jobs.worker"],
                 stdin=subprocess.PIPE,
                 stdout=written,
                 stderr=written,
-                env=self._env,
+                env={**self._env, **gpu},
                 start_new_session=True,  # Ctrl-C in a terminal would reach it twice
             )
             with self._registered(process):

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from uncollapse.native.kernels import GATES, Kernels
-from uncollapse.strategies.idle_steps import IdleSteps
 
 # of f32 results against float64, relative to the largest entry or to 1; bf16 has 8 bits
 LARGEST_ERROR = {torch.float32: 3e-6, torch.bfloat16: 8e-3}
@@ -202,29 +201,23 @@ def _largest(errors: list[float]) -> float:
 def _adam_errors(found: Kernels, sizes: Sizes) -> dict[str, float]:
     """Of rows that were idle from every step on, early and late, and of a step of theirs."""
     betas, rate, epsilon, steps = (0.9, 0.999), 1e-3, 1e-8, 900
-    idle = IdleSteps(betas)
-    for _ in range(steps):
-        idle.advance(rate, lambda: 0)
     since = torch.randint(1, steps + 1, (sizes.rows,))
-    since[: sizes.rows // 2] = steps - torch.arange(sizes.rows // 2) % 70
+    late = sizes.rows // 2
+    since[:late] = steps - torch.arange(late) % 70
+    idle = _idle_shares(since, late, steps, rate, betas)
     rows = torch.randperm(2 * sizes.rows)[: sizes.rows]
     p, m = torch.randn(2, 2 * sizes.rows, sizes.width)
     v, gradient = m.square() * torch.rand(m.shape), torch.randn(sizes.rows, sizes.width)
     parts = (torch.zeros_like(p), m, v)  # from 0: a large weight would hide its movement
-    caught_up = found.adam_catch_up(
-        parts, rows, idle.shares(since, torch.float32).arrays(), epsilon
-    )
-    moved, first, second = (
-        torch.zeros(len(rows), sizes.width).double(),
-        m[rows].double(),
-        v[rows].double(),
-    )
+    caught_up = found.adam_catch_up(parts, rows, idle, epsilon)
+    moved = torch.zeros(len(rows), sizes.width).double()
+    first, second = m[rows].double(), v[rows].double()
     for step in range(1, steps + 1):
-        late = (since < step)[:, None]
-        first = torch.where(late, first * betas[0], first)
-        second = torch.where(late, second * betas[1], second)
+        without = (since < step)[:, None]
+        first = torch.where(without, first * betas[0], first)
+        second = torch.where(without, second * betas[1], second)
         below = (second / (1 - betas[1] ** step)).sqrt() + epsilon
-        moved -= torch.where(late, rate / (1 - betas[0] ** step) * first / below, 0)
+        moved -= torch.where(without, rate / (1 - betas[0] ** step) * first / below, 0)
     exact = (moved, first, second)
     errors = [_error(one / rate, other / rate) for one, other in zip(caught_up, exact, strict=True)]
     table = (p, m, v)
@@ -235,6 +228,33 @@ def _adam_errors(found: Kernels, sizes: Sizes) -> dict[str, float]:
     exact = (moved - rate * first / (1.1 * second.sqrt() + epsilon), first, second)
     after = [_error(one[rows], other) for one, other in zip(table, exact, strict=True)]
     return {"adam_catch_up": _largest(errors), "adam_update": _largest(after)}
+
+
+def _idle_shares(
+    since: Tensor, late: int, steps: int, rate: float, betas: tuple[float, float]
+) -> tuple[Tensor, ...]:
+    """What rows need that were idle ``since``: moments of the first ``late``, sums of the others.
+
+    Early steps are too unlike each other for moments.
+    """
+    ages = torch.arange(steps + 1)
+    first, second = (beta ** ages.double() for beta in betas)
+    rates, scales = rate / (1 - first), (1 - second).rsqrt()  # of no step 0, which none asks for
+    root = second.sqrt()
+    at = since[:, None] + ages  # (n, steps + 1)
+    counts = (ages > 0) & (at <= steps)
+    at = at.clamp(max=steps)
+    a = torch.where(counts, first * rates[at], 0)
+    b = torch.where(counts, root * scales[at], 0)
+    total = a.sum(1, keepdim=True)
+    mean = torch.where(total > 0, (a * b).sum(1, keepdim=True) / total, 1)
+    moments = [(a * (b - mean) ** power).sum(1) for power in (2, 3)]
+    idle = steps - since
+    columns = torch.stack([total[:, 0], mean[:, 0], moments[0], -moments[1]])
+    columns[:, late:] *= torch.tensor([0, 1, 0, 0])[:, None]
+    columns = torch.cat([columns, torch.stack([first[idle], second[idle]])]).float()  # (6, n)
+    last = torch.where(torch.arange(len(since)) < late, 0, idle)
+    return columns, since, last, first, root, rates, scales
 
 
 def _attention_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[str, float]:

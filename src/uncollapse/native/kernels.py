@@ -242,7 +242,10 @@ class Kernels:
     ) -> Parts:
         """Rows ``(n,)`` of a table and its moments ``(V, E)`` at the present step, ``(n, E)``.
 
-        ``idle`` says what they missed: `Shares.arrays`.
+        ``idle`` says what they missed. Of the steps that move a row by aⱼ m / (bⱼ √v + ε), j = 1 …
+        k: Σa, the bⱼ's mean and central moments and what m and v shrink to, ``(6, n)``; the step
+        before; over how many the sum is taken as it stands, in which case Σa is 0; and by age
+        and by step what aⱼ and bⱼ are made of.
         """
         found = [torch.empty(len(rows), parts[0].shape[1]) for _ in parts]
         arrays = (*parts, rows, *found, *idle)

@@ -11,19 +11,13 @@ from uncollapse.errors import UserError, unknown_name
 from uncollapse.jobs.running import check_request, run_all
 from uncollapse.recipes import recipe_names
 from uncollapse.reproduction.folder import open_folder
-from uncollapse.reproduction.leaderboard import (
-    DIALOGUES,
-    SENTENCES,
-    figures_for,
-    rows_for,
-    to_csv,
-    to_dict,
-    to_markdown,
-)
+from uncollapse.reproduction.inputs import check_preset, open_corpus, prepare
+from uncollapse.reproduction.leaderboard import to_csv, to_dict, to_markdown
+from uncollapse.reproduction.purposes import DIALOGUES, SENTENCES, figures_for, rows_for
 from uncollapse.reproduction.records import Record, write_sealed
 from uncollapse.reproduction.report import check_untouched
 from uncollapse.reproduction.reproduce import Incomplete
-from uncollapse.reproduction.tasks import Task, check_preset, make_task, open_corpus, prepare
+from uncollapse.reproduction.tasks import Task, make_task
 from uncollapse.saving import write_text
 
 Say = Callable[[str], None]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from uncollapse import saving
 from uncollapse.errors import RunError, UserError
+from uncollapse.reproduction.inputs import Corpus
 from uncollapse.reproduction.published import Published
 from uncollapse.reproduction.records import Record
-from uncollapse.reproduction.tasks import Corpus, system_name
+from uncollapse.reproduction.tasks import system_name
 
 if TYPE_CHECKING:
     from uncollapse.jobs.job import Outcome

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from uncollapse.errors import UserError
-from uncollapse.evaluation.metric import DASH
+from uncollapse.reproduction.page import page_of
 from uncollapse.reproduction.published import Published, Row, load_explanations
-from uncollapse.reproduction.records import Record, environment, read_sealed, write_sealed
+from uncollapse.reproduction.records import environment, read_sealed, write_sealed
 from uncollapse.reproduction.verdicts import (
     ERRORS,
-    MARKS,
     Figure,
     Judgement,
     Orderings,
@@ -27,11 +26,6 @@ from uncollapse.reproduction.verdicts import (
 )
 from uncollapse.saving import write_text
 
-SMALL = (
-    "Ours are of the small protocol (corpora cut, layers of 128, few epochs, one budget for all "
-    "systems): values cannot be compared with the paper's, orderings can."
-)
-MILLION = 1e6
 IN_SMALL = "small protocol: another size of data, model and training"
 
 
@@ -137,14 +131,15 @@ class Report:
     def cells(self) -> list[CellFound]:
         """Every cell that the paper prints or that we have, in the table's order."""
         return [
-            self._cell(corpus, row, column)
+            self.cell(corpus, row, column)
             for corpus in self.corpora
             for row in self.published.rows
             if not row.values or corpus.name in row.values
             for column in dict.fromkeys((*self.published.columns, *self.published.measured))
         ]
 
-    def _cell(self, corpus: CorpusUsed, row: Row, column: str) -> CellFound:
+    def cell(self, corpus: CorpusUsed, row: Row, column: str) -> CellFound:
+        """A cell of a row, whether the paper prints it or not."""
         paper = None
         if column in self.published.columns:
             paper = self.published.printed(row.label, corpus.name, column)
@@ -197,93 +192,9 @@ class Report:
         gap = abs(paper - found.value)
         return ("reproduced" if gap <= error else "not reproduced"), f"{gap:.3g} apart"
 
-    # --- the three forms ------------------------------------------------------------------
-
     def to_markdown(self) -> str:
         """A page: tables, claims, orderings, notes and where it all comes from."""
-        table = self.published
-        lines = [f"# {table.name}: {table.title}", "", f"*{table.source}*", ""]
-        if self.preset == "small" and self.corpora:
-            lines += [SMALL, ""]
-        for corpus, why in self.missing.items():
-            lines += [f"**{table.corpora.get(corpus, corpus)} is not here**: {why}.", ""]
-        lines += _claims_table(self.judgements)
-        lines += [f"![{table.title}]({name})\n" for name in self.pictures[:1]]
-        if self.markdown:
-            lines += [self.markdown, ""]
-        if table.columns:
-            for corpus in self.corpora:
-                lines += self._corpus_table(corpus)
-        if self.failures:
-            lines += ["## Failed runs", ""]
-            lines += [*(f"- {run}: {why}" for run, why in self.failures), ""]
-        if table.notes:
-            lines += ["## Notes", "", *(f"- {note}" for note in table.notes), ""]
-        return "\n".join(lines + self._provenance())
-
-    def _corpus_table(self, corpus: CorpusUsed) -> list[str]:
-        table = self.published
-        lines = [f"## {corpus.label}", "", f"`{corpus.edition}`: {corpus.data}."]
-        if not corpus.comparable:
-            lines.append(f"Not the paper's texts: {corpus.reason}.")
-        marks: dict[str, str] = {}
-        columns = [*table.columns, *(m for m in table.measured if m not in table.columns)]
-        head = []
-        for column in columns:
-            if column in table.columns:
-                head += [f"{table.columns[column].label}, paper", "ours"]
-            else:
-                head.append(f"*{column.replace('_', ' ')}*")
-        rows = []
-        for row in table.rows:
-            if row.values and corpus.name not in row.values:
-                continue
-            cells = []
-            for column in columns:
-                cell = self._cell(corpus, row, column)
-                found = cell_figure(table, row, corpus.name, column, self.runs)
-                if column in table.columns:
-                    why = row.estimators.get(column)
-                    note = "" if not why else marks.setdefault(why, f"[{len(marks) + 1}]")
-                    cells.append(show(cell.paper) + note)
-                    own = row.figures.get(column)
-                    named = f" (`{own}`)" if own else ""
-                    sign = MARKS[cell.verdict] if cell.verdict != "cannot be compared" else ""
-                    cells.append(f"{show_figure(found, cell.paper)}{named} {sign}".rstrip())
-                else:
-                    cells.append(show_figure(found, None))
-            rows.append(f"| {row.label} | {' | '.join(cells)} |")
-        lines += ["", f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|", *rows, ""]
-        lines += [f"- {mark} {why}" for why, mark in marks.items()]
-        whole = {c: col.estimator for c, col in table.columns.items() if col.estimator}
-        lines += [f"- {table.columns[c].label}, as printed: {why}" for c, why in whole.items()]
-        counted = self.orderings(corpus.name)
-        if counted:
-            parts = [
-                f"{table.columns[c].label} {o.alike} alike, {o.opposed} opposed, "
-                f"{o.undecided} undecided"
-                for c, o in counted.items()
-            ]
-            lines += ["", f"Pairs of rows, as the paper orders them: {'; '.join(parts)}."]
-        return [*lines, ""]
-
-    def _provenance(self) -> list[str]:
-        records = [record for found in self.runs.values() for record in found]
-        command = f"uncollapse reproduce {self.published.name} --preset {self.preset}"
-        if not records:
-            return [f"Made by `{command}`."]
-        seeds = sorted({record.seed for record in records})
-        made = {
-            key: sorted({str(record.environment.get(key)) for record in records})
-            for key in ("commit", "date", "hardware", "torch")
-        }
-        samples = sorted({int(record.protocol.get("samples", 0)) for record in records})
-        return [
-            f"Made by `{command}`; {len(records)} runs, seeds {', '.join(map(str, seeds))}, "
-            f"{'/'.join(map(str, samples))} importance samples; "
-            + "; ".join(f"{key} {', '.join(values)}" for key, values in made.items())
-            + "."
-        ]
+        return page_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -354,80 +265,8 @@ def check_untouched(out: Path, name: str, preset: str) -> None:
         read_sealed(path)
 
 
-def _claims_table(found: Sequence[Judgement]) -> list[str]:
-    if not found:
-        return []
-    lines = ["| | claim | on | ours | why |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {MARKS[one.verdict]} {one.verdict} | {one.text} | {one.corpus or DASH} "
-        f"| {one.evidence or DASH} | {one.reason or DASH} |"
-        for one in found
-    ]
-    counted = {v: sum(one.verdict == v for one in found) for v in MARKS}
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counted.items() if count)
-    return [f"**Claims: {summary}.**", "", *lines, ""]
-
-
 def half_a_digit(printed: Iterable[float | None]) -> float:
     """Half of the last digit of the numbers of a column; 328.0 may be printed as 328."""
     shown = [repr(value).removesuffix(".0") for value in printed if value is not None]
     decimals = max((len(text.partition(".")[2]) for text in shown), default=0)
     return 0.5 * 10.0**-decimals
-
-
-def show(value: float | None, decimals: int | None = None) -> str:
-    """A printed number as it was printed."""
-    if value is None:
-        return DASH
-    if decimals is not None:
-        return f"{value:z.{decimals}f}"
-    return repr(value).removesuffix(".0")
-
-
-def show_figure(found: Figure | None, paper: float | None) -> str:
-    """Our figure, with one more digit than the paper's, five at most, and the error over seeds."""
-    if found is None:
-        return DASH
-    if abs(found.value) >= MILLION:
-        return f"{found.value:.1e}"
-    wanted = 2 if paper is None else min(4, len(show(paper).partition(".")[2]) + 1)
-    decimals = min(wanted, max(0, 5 - len(f"{abs(found.value):.0f}")))
-    if found.error is None and found.value == round(found.value):  # a count
-        decimals = 0
-    text = show(found.value, decimals)
-    return text if found.error is None else f"{text} ± {found.error:.{decimals}f}"
-
-
-def runs_of(
-    published: Published, editions: dict[str, str], preset: str, records: Sequence[Record]
-) -> dict[tuple[str, str], list[Record]]:
-    """The records behind each row and corpus of a table.
-
-    Parameters
-    ----------
-    published : Published
-    editions : dict of str to str
-        The edition that stands behind each corpus of the table.
-    preset : str
-    records : sequence of Record
-        Any; those of other systems, editions and presets are passed by.
-    """
-    from uncollapse.reproduction.tasks import system_name
-
-    by_key: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        if record.preset == preset:
-            by_key.setdefault((record.edition, record.system), []).append(record)
-    found = {}
-    for name, edition in editions.items():
-        for row in published.rows:
-            if row.recipe is None:
-                continue
-            system = system_name(row.recipe, row.keep)
-            source = editions.get(row.trained_on or name, row.trained_on)
-            if source != edition:
-                system = f"{system},trained_on={source}"
-            own = sorted(by_key.get((edition, system), []), key=lambda record: record.seed)
-            if own:
-                found[row.label, name] = own
-    return found

@@ -13,9 +13,10 @@ from uncollapse.jobs.running import check_request, run_all
 from uncollapse.plots.style import save_figure
 from uncollapse.reproduction.figures import FIGURES
 from uncollapse.reproduction.folder import FolderRuns, open_folder
+from uncollapse.reproduction.inputs import Corpus, check_preset, open_corpus, prepare
 from uncollapse.reproduction.published import Published, load_published
-from uncollapse.reproduction.report import CorpusUsed, Report, check_untouched, runs_of
-from uncollapse.reproduction.tasks import Corpus, check_preset, open_corpus, prepare, tasks_of
+from uncollapse.reproduction.report import CorpusUsed, Report, check_untouched
+from uncollapse.reproduction.tasks import runs_of, tasks_of
 
 Say = Callable[[str], None]
 

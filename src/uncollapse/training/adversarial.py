@@ -45,7 +45,12 @@ class AdversarialCritic(Critic):
 
 
 def adversarial_terms(
-    model: Model, batch: Batch, config: AdversarialConfig, *, listens: bool
+    model: Model,
+    condition: Condition | None,
+    rows: int,
+    config: AdversarialConfig,
+    *,
+    listens: bool,
 ) -> dict[str, Tensor]:
     """What the generator adds to the terms of a batch, ``{name: (B,)}``.
 
@@ -53,9 +58,11 @@ def adversarial_terms(
     ----------
     model : Model
         With a discriminator.
-    batch : Batch
-        Whose contexts are answered; a latent variable is drawn from its prior, which learns
-        nothing from this.
+    condition : Condition or None
+        The contexts that are answered, as the model has read them; None for one that reads none.
+        A latent variable is drawn from its prior, which learns nothing from this.
+    rows : int
+        Responses, one a context.
     config : AdversarialConfig
     listens : bool
         Whether the generator already learns from the discriminator.
@@ -73,13 +80,12 @@ def adversarial_terms(
     """
     judge = model.discriminator
     assert judge is not None
-    condition = model.read(batch)
-    z = draw_prior(model, batch.size, condition)
+    z = draw_prior(model, rows, condition)
     rollouts = config.rollouts if listens else 0
-    found = draw_responses(model, batch.size, z, condition, config.max_length, rollouts)
+    found = draw_responses(model, rows, z, condition, config.max_length, rollouts)
 
-    def reward(texts: Batch, rows: Tensor) -> Tensor:
-        return judge.probability(texts, None if condition is None else condition.vector[rows])
+    def reward(texts: Batch, owners: Tensor) -> Tensor:
+        return judge.probability(texts, None if condition is None else condition.vector[owners])
 
     values = action_values(found, reward)  # (B, T)
     last = found.mask.sum(1, keepdim=True) - 1  # (B, 1)

@@ -33,6 +33,7 @@ class Critic:
 
     def lesson(self, batch: Batch) -> Callable[[], Tensor]:
         """What is lowered, ``(B,)``, computed anew whenever it is asked for."""
+        # not what the players then learn from, of which dropout leaves other units
         with torch.no_grad():
             found = self.model.infer(batch)
         return lambda: self.model.critic_loss(found)

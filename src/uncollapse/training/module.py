@@ -126,11 +126,14 @@ class TrainingModule(LightningModule):
             self._refuse("loss of the critic")
         progress = Progress(self.state.batches_seen, self.state.batches_per_epoch)
         self.model.schedule(progress.epochs)
-        terms = self.model(batch, weight_at(self.objective.schedule, progress))
+        condition = self.model.read(batch)
+        terms = self.model(batch, weight_at(self.objective.schedule, progress), condition)
         adversarial = self.objective.adversarial
         if adversarial is not None:
             listens = self.state.batches_seen >= adversarial.warmup_batches
-            terms.extra |= adversarial_terms(self.model, batch, adversarial, listens=listens)
+            terms.extra |= adversarial_terms(
+                self.model, condition, batch.size, adversarial, listens=listens
+            )
         loss = self.objective(terms, batch.total, progress)
         self.kl_weight = float(loss.weight)
         return Pass(batch, terms, loss)
