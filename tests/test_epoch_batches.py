@@ -1,4 +1,4 @@
-"""Epochs of so many batches: where in the corpus they go on, and what a stop does not change."""
+"""Runs whose epochs are so many batches: all goes by these, and a stop changes nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from cli_support import call_program
-from hypothesis import given
-from hypothesis import strategies as st
 from lightning.pytorch import Callback, Trainer
 from training_support import (
     BATCHES,
@@ -25,76 +23,17 @@ from training_support import (
 )
 
 from uncollapse.data.batches import Batch, BucketedBatches
-from uncollapse.data.corpus import Corpus
-from uncollapse.data.tokenizer import Tokenizer
 from uncollapse.errors import UserError
 from uncollapse.model import Model
 from uncollapse.training.checkpoint import CheckpointStore
 from uncollapse.training.history import History
 from uncollapse.training.signals import Interrupted
-from uncollapse.training.state import RunState
 
-TOKENIZER = Tokenizer.train(["a b c d e"], "whitespace", None)
 SEED = 3  # of all runs of these tests
-
-# --- which sentences ------------------------------------------------------------------------
-
-
-def rows_of(batches: list[Batch]) -> list[list[int]]:
-    return [batch.index.tolist() for batch in batches]
-
-
-def state_at(epoch_batches: int, passes: int, epoch: int, batch: int) -> RunState:
-    return RunState(SEED, 1, epoch_batches, passes, 1, epoch=epoch, batch=batch)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 9), min_size=2, max_size=25),
-    batch_size=st.integers(2, 9),
-    pool=st.integers(1, 4),
-    epoch_batches=st.integers(1, 20),
-    epochs=st.integers(1, 3),
-    world=st.integers(1, 2),
-)
-def test_epochs_are_pieces_of_pass_after_pass(
-    lengths: list[int], batch_size: int, pool: int, epoch_batches: int, epochs: int, world: int
-) -> None:
-    corpus = Corpus.from_texts([" ".join("a" * n) for n in lengths], TOKENIZER)
-    for rank in range(world):
-        batches = BucketedBatches(corpus, batch_size, pool=pool, seed=SEED, rank=rank, world=world)
-        count, steps = len(batches), epoch_batches * epochs
-        passes = rows_of([b for number in range(steps // count + 1) for b in batches.epoch(number)])
-        found = []
-        for epoch in range(epochs):
-            state = state_at(epoch_batches, count, epoch, 0)
-            own = rows_of(list(batches.onward(*state.place, epoch_batches)))
-            assert len(own) == epoch_batches
-            for batch in (1, epoch_batches // 2, epoch_batches):  # one that goes on from there
-                state = state_at(epoch_batches, count, epoch, batch)
-                rest = batches.onward(*state.place, epoch_batches - batch)
-                assert rows_of(list(rest)) == own[batch:]
-            found += own
-        assert found == passes[:steps]
-
-
-@given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 200))
-def test_places_follow_one_another(epoch_batches: int, count: int, step: int) -> None:
-    epoch, batch = divmod(step, epoch_batches)
-    number, place = state_at(epoch_batches, count, epoch, batch).place
-    assert 0 <= place < count
-    assert number * count + place == step
-    # the batch after the last of an epoch is the first of the next
-    last = state_at(epoch_batches, count, epoch, epoch_batches).place
-    assert last == state_at(epoch_batches, count, epoch + 1, 0).place
-    # where an epoch is a pass, it is what it always was
-    assert state_at(count, count, *divmod(step, count)).place == divmod(step, count)
-
-
-# --- runs -----------------------------------------------------------------------------------
-
 SHORTER, LONGER = 5, 2 * BATCHES + 3
 RATE = 0.8  # overshoots, so that the stop rule has something to do
 EPOCHS = {SHORTER: 6, LONGER: 2}
+Whole = dict[int, tuple[Path, Model, History]]
 
 
 def recipe_of(epoch_batches: int | None, *overrides: str) -> Any:
@@ -115,9 +54,9 @@ class Read(Callback):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, Model, History]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Runs that nothing interrupted, by the length of their epochs."""
-    runs = {}
+    runs: Whole = {}
     for epoch_batches in EPOCHS:
         folder = tmp_path_factory.mktemp("whole")
         reads = Read()
@@ -127,7 +66,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, Mod
     return runs
 
 
-Whole = dict[int, tuple[Path, Model, History]]
 every_length = pytest.mark.parametrize("epoch_batches", list(EPOCHS))
 
 
@@ -136,7 +74,7 @@ def test_a_run_reads_pass_after_pass(epoch_batches: int, whole: Whole) -> None:
     folder, _, history = whole[epoch_batches]
     steps = EPOCHS[epoch_batches] * epoch_batches
     batches = BucketedBatches(corpora()[0], 16, seed=SEED)
-    expected = [rows for number in range(6) for rows in rows_of(list(batches.epoch(number)))]
+    expected = [batch.index.tolist() for number in range(6) for batch in batches.epoch(number)]
     assert json.loads((folder / "rows.json").read_text()) == expected[:steps]
     # everything that goes by epochs has gone by these
     seen = [row["batches_seen"] for row in history.rows]
