@@ -18,6 +18,7 @@ REFUSED = [
     ("latents.z.posterior.batch_nrm=3", ["latents.z.posterior", "did you mean 'batch_norm'"]),
     ("objective.weight.epoch=3", ["objective.weight", "did you mean 'epochs'"]),
     ("latents.z.divergence.flor={per: total, nats: 1}", ["latents.z.divergence", "'floor'"]),
+    ("training.epochs_batches=9", ["training", "did you mean 'epoch_batches'"]),
     ("training.plateau.patients=3", ["training.plateau", "did you mean 'patience'"]),
     # unknown kinds and choices
     ("encoder.kind=lstn", ["encoder.kind", "did you mean 'lstm'"]),
@@ -32,6 +33,10 @@ REFUSED = [
     # values
     ("training.batch_size=-1", ["training.batch_size", "-1"]),
     ("encoder.hidden_dim=0", ["encoder.hidden_dim", "0"]),
+    ("training.epoch_batches=0", ["training.epoch_batches", "greater than or equal to 1, not 0"]),
+    ("training.epoch_batches=2.5", ["training.epoch_batches", "integer", "2.5"]),
+    ("training.epoch_batches=all", ["training.epoch_batches", "'all'"]),
+    ("training.epoch_batches=on", ["training.epoch_batches", "a number", "True"]),
     ("latents.z.dim=many", ["latents.z.dim", "'many'"]),
     ("decoder.word_dropout=1", ["decoder.word_dropout", "less than 1"]),
     ("training.learning_rate=.nan", ["training.learning_rate", "finite"]),

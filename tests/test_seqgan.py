@@ -313,15 +313,17 @@ def test_the_discriminator_learns_in_the_second_stage_alone(tmp_path: Path) -> N
     assert not any("train/reward" in row for row in history.pretraining)
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    whole, _ = train(tmp_path / "whole", small_seqgan())
+@pytest.mark.parametrize("epoch_batches", ["null", "5"])  # the corpus has four
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
+    epoch_batches: str, tmp_path: Path
+) -> None:
+    recipe, cut = small_seqgan(f"training.epoch_batches={epoch_batches}"), tmp_path / "cut"
+    whole, _ = train(tmp_path / "whole", recipe)
     for batch, stage in ((3, "cut/pretraining"), (6, "cut")):
         at = SignalAt(batch, signal.SIGTERM, tmp_path / stage)
         with pytest.raises(Interrupted):
-            train(
-                tmp_path / "cut", small_seqgan(), callbacks=[at], resume=(tmp_path / "cut").exists()
-            )
-    resumed, _ = train(tmp_path / "cut", small_seqgan(), resume=True)
+            train(cut, recipe, callbacks=[at], resume=cut.exists())
+    resumed, _ = train(cut, recipe, resume=True)
     assert same(whole.state_dict(), resumed.state_dict())
     payloads = [last_payload(tmp_path / name) for name in ("whole", "cut")]
     assert same(*payloads)

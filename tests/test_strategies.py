@@ -306,7 +306,11 @@ def assert_same(a: Path, b: Path) -> None:
             assert same(last_payload(a / stage), last_payload(b / stage))
 
 
-@pytest.mark.parametrize("settings", [AGGRESSIVE, PRETRAINED, BOTH])
+@pytest.mark.parametrize(
+    "settings",
+    # the last: an epoch is 5 batches of a corpus of 3, in both stages
+    [AGGRESSIVE, PRETRAINED, BOTH, [*BOTH, "training.epoch_batches=5"]],
+)
 def test_resuming_any_stage_changes_nothing(settings: list[str], tmp_path: Path) -> None:
     recipe, whole, parts = small_recipe(*settings), tmp_path / "whole", tmp_path / "parts"
     model, history = train(whole, recipe)

@@ -104,9 +104,11 @@ def finish(runs: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_one_does_and_resume(tmp_path: Path) -> None:
-    model, history = train(tmp_path / "one", small_recipe(*QUIET, name="autoencoder"))
-    arguments = ["--recipe", "autoencoder", "--set", *QUIET]
+@pytest.mark.parametrize("epoch_batches", ["null", "9"])  # the corpus has seven
+def test_two_processes_compute_what_one_does_and_resume(epoch_batches: str, tmp_path: Path) -> None:
+    settings = [*QUIET, f"training.epoch_batches={epoch_batches}"]
+    model, history = train(tmp_path / "one", small_recipe(*settings, name="autoencoder"))
+    arguments = ["--recipe", "autoencoder", "--set", *settings]
     # the second process alone is signalled; both stop, at the same batch
     runs = start_several(2, tmp_path / "two", "--signal-at", "10", "SIGTERM", *arguments)
     assert [code for code, _ in finish(runs)] == [143, 143]

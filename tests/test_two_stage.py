@@ -221,9 +221,14 @@ def test_it_learns_to_foretell_codes(tmp_path: Path) -> None:
 # --- resuming -----------------------------------------------------------------------------
 
 
-@every_recipe
-def test_resuming_either_stage_changes_nothing(name: str, tmp_path: Path) -> None:
-    recipe, whole, parts = toy(name), tmp_path / "whole", tmp_path / "parts"
+@pytest.mark.parametrize(
+    ("name", "epoch_batches"), [*((name, "null") for name in RECIPES), ("di-vae-dialogue", "9")]
+)
+def test_resuming_either_stage_changes_nothing(
+    name: str, epoch_batches: str, tmp_path: Path
+) -> None:
+    recipe = toy(name, f"training.epoch_batches={epoch_batches}")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
     model, history = train(whole, recipe)
     resume = False
     for stage in ("pretraining", ""):

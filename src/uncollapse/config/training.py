@@ -203,9 +203,16 @@ StrategyConfig = Annotated[
 
 
 class TrainingConfig(Section):
-    """Optimisation and when it ends."""
+    """Optimisation and when it ends.
+
+    Validation, best weights, plateau, schedules, ``max_epochs`` and history go by epochs. An epoch
+    is the whole corpus or, of one too large to wait for its end, ``epoch_batches`` batches: then
+    the next epoch goes on in the corpus where the last one stopped, and the corpus begins again,
+    in another order, whenever it is used up. So it is in every stage of a strategy.
+    """
 
     max_epochs: Size = 100
+    epoch_batches: Size | None = None
     batch_size: Size = 32
     optimizer: Literal["sgd", "adam"] = "adam"
     learning_rate: Positive = 1e-3

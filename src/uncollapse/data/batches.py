@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -94,6 +94,8 @@ class Batch:
 class BucketedBatches:
     """Training batches of sentences of similar length, in an order set by (seed, epoch).
 
+    An epoch is one pass over the corpus here, whatever a run calls one.
+
     All rows are shuffled and cut into pools of ``pool * batch_size``. Each pool is sorted by
     length and cut into batches, whose order is shuffled. So little is padded, yet batches
     change from epoch to epoch. ``pool=1`` gives plain random batches of mixed lengths.
@@ -156,6 +158,11 @@ class BucketedBatches:
         for first in range(start - start % self.pool, len(self), self.pool):
             for rows in self._batches_of_pool(epoch, first)[max(start - first, 0) :]:
                 yield self._share_of(rows)
+
+    def onward(self, epoch: int, start: int, number: int) -> Iterator[Batch]:
+        """So many batches from number `start` of an epoch on, going on into the epochs after it."""
+        following = itertools.chain.from_iterable(map(self.epoch, itertools.count(epoch + 1)))
+        return itertools.islice(itertools.chain(self.epoch(epoch, start), following), number)
 
     def batch(self, epoch: int, number: int) -> Batch:
         """Batch `number` (from 0) of an epoch, at the cost of sorting its pool."""
@@ -249,7 +256,7 @@ def _sorted_blocks(corpus: Corpus) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of one part of the corpus after the other, longest first, and their lengths."""
     count = -(-len(corpus) // BLOCK)
     bounds = [len(corpus) * number // count for number in range(count + 1)]
-    blocks = list(pairwise(bounds))
+    blocks = list(itertools.pairwise(bounds))
     if count > 1:
         longest = [int(np.diff(corpus.offsets[a : b + 1]).max()) for a, b in blocks]
         blocks.insert(0, blocks.pop(int(np.argmax(longest))))

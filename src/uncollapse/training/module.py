@@ -153,8 +153,8 @@ class TrainingModule(LightningModule):
 
     def random_batch(self, number: int) -> Batch:
         """A training batch at random: a function of the run's seed, its progress and ``number``."""
-        key = (self.state.batch, number)
-        return self.batches.random_batch(self.state.epoch, key).to(self.device)
+        epoch, batch = self.state.place
+        return self.batches.random_batch(epoch, (batch, number)).to(self.device)
 
     def over_processes(self, values: Tensor) -> list[float]:
         """Each of some ``values`` ``(N,)``, added up over all processes."""

@@ -108,10 +108,10 @@ def resumed_state(payload: dict[str, Any], fresh: RunState, rank: int) -> RunSta
     Raises
     ------
     UserError
-        If seed, training set, batch size or number of processes differ.
+        If seed, training set, size of batch or epoch, or number of processes differ.
     """
     state = RunState.from_dict(payload["state"])
-    for name in ("seed", "sentences", "batches_per_epoch", "processes"):
+    for name in ("seed", "sentences", "batches_per_epoch", "batches_per_pass", "processes"):
         was, now = getattr(state, name), getattr(fresh, name)
         if was != now:
             raise UserError(f"cannot resume: {name} was {was} and is now {now}")

@@ -92,7 +92,8 @@ def run_stage(
         rank=place.rank,
         world=place.world,
     )
-    state = RunState(seed, len(train), len(batches), place.world)
+    epoch = config.epoch_batches or len(batches)
+    state = RunState(seed, len(train), epoch, len(batches), place.world)
     if payload is not None:
         state = resumed_state(payload, state, place.rank)
         model.load_state_dict(payload["model"])
@@ -141,7 +142,7 @@ def run_stage(
         with _as_in(stage, model):
             trainer.fit(
                 module,
-                _Loader(lambda: batches.epoch(state.epoch, state.batch)),
+                _Loader(lambda: batches.onward(*state.place, epoch - state.batch)),
                 _Loader(
                     lambda: sequential_batches(
                         validation, config.batch_size, rank=place.rank, world=place.world

@@ -25,8 +25,9 @@ class RunState:
 
     Attributes
     ----------
-    seed, sentences, batches_per_epoch, processes : int
-        What a resumed run must share with the run that it goes on.
+    seed, sentences, batches_per_epoch, batches_per_pass, processes : int
+        What a resumed run must share with the run that it goes on. A pass is over the whole
+        corpus; an epoch is one too, unless ``training.epoch_batches`` says otherwise.
     epoch : int
         Finished epochs, hence also the number (from 0) of the epoch that is running.
     batch : int
@@ -50,6 +51,7 @@ class RunState:
     seed: int
     sentences: int
     batches_per_epoch: int
+    batches_per_pass: int
     processes: int
     epoch: int = 0
     batch: int = 0
@@ -64,14 +66,21 @@ class RunState:
     strategy: dict[str, Any] = field(default_factory=dict)
     stopped: str | None = None
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which pass over the corpus, and which batch of it, comes next; both from 0."""
+        before = self.epoch * self.batches_per_epoch + self.batch
+        return divmod(before, self.batches_per_pass)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunState:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{**values, "plateau": Plateau(**values["plateau"])})
+        """The inverse of :meth:`to_dict`, also of one that knew no epochs but passes."""
+        passes = {"batches_per_pass": values["batches_per_epoch"]}
+        return cls(**{**passes, **values, "plateau": Plateau(**values["plateau"])})
 
 
 def derived_seed(seed: int, *key: int) -> int:
