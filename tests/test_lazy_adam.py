@@ -17,7 +17,7 @@ from lazy_support import (
     zipf,
 )
 
-from uncollapse.strategies import lazy_table
+from uncollapse.strategies import idle_steps, lazy_table
 from uncollapse.strategies.idle_steps import FIRST_CAPACITY, NEGLIGIBLE, IdleSteps
 
 WORDS = st.lists(st.integers(0, TYPES - 1), max_size=4)
@@ -158,3 +158,21 @@ def test_kernels_need_no_dense_steps(used: Counter[str], monkeypatch: pytest.Mon
     assert used["adam_update"] == 59
     off = (table.weight.detach() - dense.table.weight.detach()).abs()
     assert bool((off <= 1e-6 * dense.way + 1e-7).all())
+
+
+@pytest.mark.usefixtures("ways")
+def test_no_row_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waiting rows need stays bounded, and they end where dense Adam takes them."""
+    monkeypatch.setattr(lazy_table, "LONGEST", 100)
+    monkeypatch.setattr(idle_steps, "FIRST_CAPACITY", 64)
+    table, optimizer = start()
+    dense = Dense(table)
+    for number, words in enumerate(zipf(900)):
+        words = words if number % 350 == 7 else [min(word, 5) for word in words]  # noqa: PLW2901
+        for learner in (lambda *step: learn(table, optimizer, *step), dense.learn):
+            learner(number, (words, 1e-2, 1e-3))
+        (kept,) = optimizer.tables
+        if kept.wakes():
+            assert kept._idle.step - kept._oldest() <= 200
+            assert len(kept._idle._origin) <= 1024
+    assert dense.error(table) < 1.1 * NEGLIGIBLE

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from uncollapse.embedding import Embedding
+from uncollapse.strategies import lazy_table
 from uncollapse.strategies.idle_steps import NEGLIGIBLE
 from uncollapse.strategies.lazy_adam import LazyAdam, keep_tables, let_go_of_tables
 from uncollapse.strategies.row_sgd import RowSGD
@@ -92,7 +93,10 @@ def saved(table: Embedding, optimizer: LazyAdam) -> dict:
 
 @pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("at", [1, 57, 1100])
-def test_going_on_from_a_checkpoint_is_bit_for_bit(at: int) -> None:
+def test_going_on_from_a_checkpoint_is_bit_for_bit(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy_table, "LONGEST", 40)
     words = zipf(at + 60)
     table, optimizer = start(torch.float32)
     part, first = start(torch.float32)

@@ -17,6 +17,9 @@ from uncollapse.strategies.idle_steps import IdleSteps, note_rate, rates_after
 # they stand are little work, and it needs but the moments of a first step
 DENSE_STEPS, DENSE_STEPS_OF_KERNELS = 700, 1
 ROWS = 1024  # that are caught up at once when the whole table is
+# steps after which rows are caught up that nobody has looked at: what a row that waits needs
+# takes 88 bytes for each
+LONGEST = 1 << 15
 
 
 class LazyTable:
@@ -95,6 +98,8 @@ class LazyTable:
         step, betas, epsilon = self._idle.step, group["betas"], group["eps"]
         update(found, values, rows, self._parts(), step, rate, betas, epsilon, factor)
         state["since"].index_fill_(0, rows, step)
+        if step % LONGEST == 0:
+            self._end_waits(step)
 
     def wakes(self) -> bool:
         """Whether steps of this table are for `update`."""
@@ -193,6 +198,15 @@ class LazyTable:
         """Bring rows, but not their moments, to the present step."""
         for some in rows.split(ROWS):
             self.weight.index_copy_(0, some, self._caught_up(some)[0])
+
+    def _end_waits(self, step: int) -> None:
+        """Bring the rows that have waited longest to ``step``, the present one."""
+        assert self._state is not None
+        since = self._state["since"]
+        for some in (since <= step - LONGEST).nonzero().squeeze(1).split(ROWS):
+            for part, moved in zip(self._parts(), self._caught_up(some), strict=True):
+                part.index_copy_(0, some, moved)
+            since.index_fill_(0, some, step)
 
     def _parts(self) -> Parts:
         """Weights and moments, ``(V, E)`` each."""
