@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
+from uncollapse.precision import widened
 
 SLOWEST = 10_000.0  # steps by which the slowest pair of channels turns one radian
 STANDARD_DEVIATION = 0.02  # of initial weights
@@ -106,13 +107,12 @@ def see(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = 
     """
     steps = queries.shape[2]
     learns = torch.is_grad_enabled() and queries.requires_grad
-    narrow = queries.device.type == "cpu" and queries.dtype.itemsize < 4
-    if learns and narrow and steps <= SHORT:
+    if learns and queries.device.type == "cpu" and steps <= SHORT:
         # PyTorch's fused attention takes up to ten times as long in its backward pass
         scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
         if visible is None:
             visible = torch.ones(steps, steps, dtype=torch.bool).tril()
-        weights = scores.float().masked_fill(~visible, -torch.inf).softmax(3)
+        weights = widened(scores).masked_fill(~visible, -torch.inf).softmax(3)
         seen = weights.to(values.dtype) @ values
     else:
         causal = visible is None
