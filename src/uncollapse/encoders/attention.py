@@ -95,10 +95,11 @@ class Block(nn.Module):
 
 
 def look(parts: Tensor, turn: Turn, visible: Tensor | None = None) -> Tensor:
-    """What positions see, ``(B, T, heads, width)``, of all of ``parts`` ``(B, T, 3, heads, width)``.
+    """What positions see of one another, ``(B, T, heads, width)``.
 
-    That is what is ``visible`` ``(B, T)``, or by default what is not behind them; ``turn`` is that
-    of positions which all sentences share.
+    ``parts`` ``(B, T, 3, heads, width)`` are their queries, keys and values. Each sees what is
+    ``visible`` ``(B, T)``, or by default itself and those before it; ``turn`` is that of positions
+    which all sentences share.
     """
     fused = kernels_for(parts, *turn)
     if fused is not None and parts.shape[1] <= SHORT and turn[0].dtype == torch.float32:
