@@ -16,7 +16,7 @@ from uncollapse.native import Kernels, kernels
 from uncollapse.native.kernels import GATES
 from uncollapse.native.library import build_library
 
-# what each takes: logits' or states' type, f32, f64, integers
+# what each takes: logits' or states' type, f32, f64, integers, booleans
 TYPES = {
     "softmax_gradient": "Tif",
     "log_likelihood": "Tif",
@@ -29,6 +29,8 @@ TYPES = {
     "adam_catch_up": "fffiffffiidddd",
     "adam_update": "ffffifff",
     "attend": "TffTTiiT",
+    "attention_forward": "TffbT",
+    "attention_backward": "TffbTT",
 }
 STRIDED = ("log_likelihood", "draw", "greatest")
 
@@ -58,6 +60,7 @@ def used(kernels_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Count
         self: Kernels, name: str, like: Tensor, arrays: tuple[Tensor, ...], *numbers: float
     ) -> None:
         types = {"T": like.dtype, "f": torch.float32, "d": torch.float64, "i": torch.int64}
+        types["b"] = torch.bool
         assert [array.dtype for array in arrays] == [types[kind] for kind in TYPES[name]], name
         assert all(array.device.type == "cpu" for array in arrays), name
         assert all(array.is_contiguous() for array in arrays[name in STRIDED :]), name

@@ -24,6 +24,7 @@ from uncollapse import time_loops
 from uncollapse.decoders import token_loss
 from uncollapse.decoders.generation import generate
 from uncollapse.decoders.token_loss import token_nll
+from uncollapse.encoders.attention import SHORT, look, rotation
 from uncollapse.objectives import Objective, Progress
 from uncollapse.recipes import recipe_names
 from uncollapse.recurrent import run, skips_padding
@@ -242,6 +243,55 @@ def test_a_stopped_run_goes_on_to_the_same_bits(settings: list[str], tmp_path: P
     model, _ = train(tmp_path / "part", recipe, resume=True)
     assert same(model.state_dict(), whole.state_dict())
     assert same(last_payload(tmp_path / "part"), last_payload(tmp_path / "whole"))
+
+
+# --- attention ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["f32", "bf16"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("steps", [1, 16, SHORT])
+def test_what_positions_see(steps: int, causal: bool, narrow: bool, used: Counter[str]) -> None:
+    """Values and gradients, also of sentences that lie apart in memory."""
+    torch.manual_seed(0)
+    exact = torch.randn(2, steps, 3, 6, 5, dtype=torch.float64).transpose(3, 4)
+    arriving = torch.randn(2, steps, 6, 5, dtype=torch.float64).transpose(2, 3)
+    visible = None if causal else torch.rand(2, steps) < 0.7
+    if visible is not None:
+        visible[:, 0] = True
+
+    def results(dtype: torch.dtype) -> list[Tensor]:
+        parts = exact.to(dtype).requires_grad_()
+        turn = rotation(torch.arange(steps)[None, None], 6, parts)
+        seen = look(parts, turn, visible)
+        return [seen, *torch.autograd.grad(seen, parts, arriving.to(dtype))]
+
+    expected = results(torch.float64)
+    assert not used
+    found = results(torch.bfloat16 if narrow else torch.float32)
+    assert used["attention_forward"] == used["attention_backward"] == 1
+    for own, right in zip(found, expected, strict=True):
+        assert distance(own, right) < (1e-2 if narrow else 1e-6)
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["f32", "bf16"])
+def test_gradients_of_transformers(narrow: bool, used: Counter[str]) -> None:
+    """With a mixed-length batch, and with one that has longer sentences than kernels are for."""
+    model = small_model("transformer-vae")
+    for longest in (7, SHORT + 1):
+        sentences = [*random_sentences(3), [5] * longest]
+        batch, ways = make_batch(sentences), []
+        for way in (nullcontext(), without_kernels()):
+            torch.manual_seed(3)
+            with way, autocast(narrow):
+                loss = model(batch, 0.5).reconstruction.sum()
+            ways.append(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
+            assert bool(used["attention_backward"]) == (longest < SHORT)
+        for own, right in zip(*ways, strict=True):
+            if own is not None:
+                assert distance(own, right) < (0.05 if narrow else 1e-5)
+        used.clear()
+    used["none for the longest"] += 1
 
 
 # --- evaluation ---------------------------------------------------------------------------

@@ -44,8 +44,10 @@ class Dropout(nn.Module):
         size = values.numel()
         bits = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None)
         lanes = bits.view(torch.int16)[:size].view(values.shape)  # uniform in ±2¹⁵
-        keep = lanes >= dropped - LEVELS // 2
-        return values * keep.to(values.dtype).mul_(LEVELS / (LEVELS - dropped))
+        # written in their type at once: turning booleans into it takes longer than all the rest
+        keep = torch.empty(values.shape, dtype=values.dtype)
+        torch.ge(lanes, dropped - LEVELS // 2, out=keep)
+        return values * keep.mul_(LEVELS / (LEVELS - dropped))
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

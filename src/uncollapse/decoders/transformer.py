@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from uncollapse.config import TransformerDecoderConfig
 from uncollapse.decoders.base import Decoder, replace_rows
 from uncollapse.decoders.token_loss import as_autocast
-from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, see, split_heads
+from uncollapse.encoders.attention import (
+    Transformer,
+    Turn,
+    initialise_embedding,
+    look,
+    split_heads,
+)
 from uncollapse.encoders.context import Condition
 from uncollapse.initialisation import initialise
 from uncollapse.native import kernels_for
@@ -145,7 +151,7 @@ def _longest(lengths: Tensor) -> int:
 
 
 def _attend_back(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
-    return see(*split_heads(parts, turn))
+    return look(parts, turn)
 
 
 class Cache:

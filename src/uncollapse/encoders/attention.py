@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
+from uncollapse.native import kernels_for
+from uncollapse.precision import widened
 
 SLOWEST = 10_000.0  # steps by which the slowest pair of channels turns one radian
 STANDARD_DEVIATION = 0.02  # of initial weights
@@ -18,7 +22,7 @@ SHORT = 128  # positions up to which weights of all pairs fit into the caches
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines of the angles of positions
 # (layer, queries, keys and values (B, T, 3, heads, width), turn) to what queries see,
-# (B, T, heads, width); `split_heads` for the usual order
+# (B, T, heads, width)
 Attend = Callable[[int, Tensor, Turn], Tensor]
 
 
@@ -90,6 +94,44 @@ class Block(nn.Module):
         return states + self.dropout(self.narrow(wide))
 
 
+def look(parts: Tensor, turn: Turn, visible: Tensor | None = None) -> Tensor:
+    """What positions see of one another, ``(B, T, heads, width)``.
+
+    ``parts`` ``(B, T, 3, heads, width)`` are their queries, keys and values. Each sees what is
+    ``visible`` ``(B, T)``, or by default itself and those before it; ``turn`` is that of positions
+    which all sentences share.
+    """
+    fused = kernels_for(parts, *turn)
+    if fused is not None and parts.shape[1] <= SHORT and turn[0].dtype == torch.float32:
+        seen = _Look.apply(parts, *(own.flatten(0, -2) for own in turn), visible)
+        assert isinstance(seen, Tensor)
+        return seen
+    mask = None if visible is None else visible[:, None, None]  # for all heads and queries
+    return see(*split_heads(parts, turn), mask)
+
+
+class _Look(torch.autograd.Function):
+    """Turns, scores and weights never leave the caches; they are computed again backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, parts: Tensor, cosine: Tensor, sine: Tensor, visible: Tensor | None
+    ) -> Tensor:
+        fused = kernels_for(parts)
+        assert fused is not None
+        parts = parts.contiguous()
+        ctx.save_for_backward(parts, cosine, sine, visible)
+        return fused.attention_forward(parts, (cosine, sine), visible)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        parts, cosine, sine, visible = ctx.saved_tensors
+        fused = kernels_for(parts)
+        assert fused is not None
+        return fused.attention_backward(parts, (cosine, sine), visible, gradient), None, None, None
+
+
 def split_heads(parts: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
     """Queries and keys, turned, and values, ``(B, heads, T, width)`` each.
 
@@ -105,14 +147,12 @@ def see(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = 
     That is the positions ``visible`` ``(B, 1, 1, T)``, or by default those up to their own.
     """
     steps = queries.shape[2]
-    learns = torch.is_grad_enabled() and queries.requires_grad
-    narrow = queries.device.type == "cpu" and queries.dtype.itemsize < 4
-    if learns and narrow and steps <= SHORT:
-        # PyTorch's fused attention takes up to ten times as long in its backward pass
+    if queries.device.type == "cpu" and steps <= SHORT:
+        # PyTorch's fused attention takes up to ten times as long
         scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
         if visible is None:
             visible = torch.ones(steps, steps, dtype=torch.bool).tril()
-        weights = scores.float().masked_fill(~visible, -torch.inf).softmax(3)
+        weights = widened(scores).masked_fill(~visible, -torch.inf).softmax(3)
         seen = weights.to(values.dtype) @ values
     else:
         causal = visible is None

@@ -9,7 +9,7 @@ from uncollapse.data.batches import Batch
 from uncollapse.data.tokenizer import PAD
 from uncollapse.dropout import Dropout
 from uncollapse.embedding import Embedding
-from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, see, split_heads
+from uncollapse.encoders.attention import Transformer, Turn, initialise_embedding, look
 from uncollapse.encoders.base import Encoded, Encoder, last_state
 from uncollapse.initialisation import initialise
 
@@ -36,10 +36,10 @@ class TransformerEncoder(Encoder):
         """Read a batch of sentences."""
         # the same scale as in the decoder
         embedded = self.embedding(batch.tokens) * self.embedding.embedding_dim**0.5
-        visible = batch.mask[:, None, None]  # (B, 1, 1, T), for all heads and queries
+        visible = batch.mask if self.bidirectional else None  # (B, T)
 
         def attend(_layer: int, parts: Tensor, turn: Turn) -> Tensor:
-            return see(*split_heads(parts, turn), visible if self.bidirectional else None)
+            return look(parts, turn, visible)
 
         states = self.blocks(self.input(self.dropout(embedded)), attend)  # (B, T, H)
         return Encoded(states, last_state(states, batch.lengths), batch.mask)

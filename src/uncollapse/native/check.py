@@ -57,6 +57,8 @@ def worst_errors(
         **_loop_errors(found, "gru", dtype, sizes),
         **(_adam_errors(found, sizes) if dtype == torch.float32 else {}),
         **_attention_errors(found, dtype, sizes),
+        **_sentence_errors(found, dtype, sizes, causal=True),
+        **_sentence_errors(found, dtype, sizes, causal=False),
     }
 
 
@@ -278,6 +280,30 @@ def _attention_errors(found: Kernels, dtype: torch.dtype, sizes: Sizes) -> dict[
         "attend": _error(seen, exact),
         "attend's keys and values": max(_error(keys, exact_keys), _error(values, exact_values)),
     }
+
+
+def _sentence_errors(
+    found: Kernels, dtype: torch.dtype, sizes: Sizes, *, causal: bool
+) -> dict[str, float]:
+    batch, steps, heads, width = 3, sizes.rows, 2, 2 * sizes.width
+    parts = torch.randn(batch, steps, 3, heads, width).to(dtype)
+    angles = 6 * torch.rand(steps, width // 2)
+    turn = angles.cos(), angles.sin()
+    visible = torch.rand(batch, steps) < 0.7
+    visible[:, 0] = True
+    arriving = torch.randn(batch, steps, heads, width).to(dtype)
+    exact = parts.double().requires_grad_()
+    queries, keys, values = exact.permute(2, 0, 3, 1, 4)  # (B, heads, T, width) each
+    queries, keys = (_turned(own.transpose(1, 2), turn).transpose(1, 2) for own in (queries, keys))
+    mask = torch.ones(steps, steps).tril().bool() if causal else visible[:, None, None]
+    scores = (queries @ keys.transpose(2, 3) / width**0.5).masked_fill(~mask, -torch.inf)
+    seen = (scores.softmax(3) @ values).transpose(1, 2)  # (B, T, heads, width)
+    (of_parts,) = torch.autograd.grad(seen, exact, arriving.double())
+    shown = None if causal else visible
+    own = found.attention_forward(parts, turn, shown)
+    gradient = found.attention_backward(parts, turn, shown, arriving)
+    name = "causal attention" if causal else "attention"
+    return {name: _error(own, seen), f"{name}'s gradient": _error(gradient, of_parts)}
 
 
 def _turned(vectors: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

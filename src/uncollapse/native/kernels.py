@@ -35,6 +35,8 @@ _SIGNATURES = {
     **{f"{cell}_loop_forward": [_ARRAY] * 8 + [_SIZE] * 2 for cell in GATES},
     **{f"{cell}_loop_backward": [_ARRAY] * 12 + [_SIZE] * 2 for cell in GATES},
     "attend": [_ARRAY] * 8 + [_SIZE] * 4,
+    "attention_forward": [_ARRAY] * 5 + [_SIZE] * 4,
+    "attention_backward": [_ARRAY] * 6 + [_SIZE] * 4,
 }
 # for f32 alone
 _WIDE_SIGNATURES = {
@@ -284,11 +286,45 @@ class Kernels:
         self._call("attend", parts, arrays, rows, heads, width, keys.shape[2])
         return seen
 
+    def attention_forward(
+        self, parts: Tensor, turn: tuple[Tensor, Tensor], visible: Tensor | None
+    ) -> Tensor:
+        """What all positions of sentences see of one another, ``(B, T, heads, width)``.
+
+        ``parts`` ``(B, T, 3, heads, width)`` are queries, keys and values before they are turned
+        by cosines and sines ``(T, width / 2)``; ``visible`` ``(B, T)``, or None where each sees
+        those up to its own.
+        """
+        batch, steps, _, heads, width = parts.shape
+        seen = torch.empty_like(parts[:, :, 0], memory_format=torch.contiguous_format)
+        arrays = (parts, *turn, _or_nothing(visible), seen)
+        self._call("attention_forward", parts, arrays, batch, steps, heads, width)
+        return seen
+
+    def attention_backward(
+        self,
+        parts: Tensor,
+        turn: tuple[Tensor, Tensor],
+        visible: Tensor | None,
+        of_seen: Tensor,
+    ) -> Tensor:
+        """The gradient of ``parts``, like them, from that of what was seen."""
+        batch, steps, _, heads, width = parts.shape
+        of_parts = torch.empty_like(parts)
+        arrays = (parts, *turn, _or_nothing(visible), of_seen.contiguous(), of_parts)
+        self._call("attention_backward", parts, arrays, batch, steps, heads, width)
+        return of_parts
+
     def _call(
         self, name: str, like: Tensor, arrays: tuple[Tensor, ...], *numbers: float | int
     ) -> None:
         pointers = [array.data_ptr() for array in arrays]
         self._functions[name, like.dtype](*pointers, *numbers, torch.get_num_threads())
+
+
+def _or_nothing(mask: Tensor | None) -> Tensor:
+    """What stands for a mask in a call: an empty array has no address."""
+    return torch.empty(0, dtype=torch.bool) if mask is None else mask.contiguous()
 
 
 def _packed(weight: Tensor) -> Tensor:
