@@ -168,7 +168,7 @@ def test_no_row_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     table, optimizer = start()
     dense = Dense(table)
     for number, words in enumerate(zipf(900)):
-        words = words if number % 350 == 7 else [min(word, 5) for word in words]  # noqa: PLW2901
+        words = words if number % 350 == 7 else [min(word, 5) for word in words]
         for learner in (lambda *step: learn(table, optimizer, *step), dense.learn):
             learner(number, (words, 1e-2, 1e-3))
         (kept,) = optimizer.tables

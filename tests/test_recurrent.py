@@ -88,7 +88,9 @@ def of_lengths(kind: str, sizes: tuple[int, int, int, int], seed: int, dtype: to
 @every_cell
 @settings(max_examples=25)
 @given(sizes=st.tuples(*[st.integers(1, 7)] * 4), seed=st.integers(0, 2**31 - 1))
-def test_sentences_of_their_own_lengths(kind: str, sizes: tuple[int, int, int, int], seed: int) -> None:
+def test_sentences_of_their_own_lengths(
+    kind: str, sizes: tuple[int, int, int, int], seed: int
+) -> None:
     of_lengths(kind, sizes, seed, torch.float64)
 
 
