@@ -55,7 +55,7 @@ void recur(int64_t steps, int64_t blocks, int64_t depth, uint32_t* packed, int t
           for (int64_t r = 0; r < count; ++r)
             finish(step, row + r, b, sums + r * PARTS * LANES);
         }
-        std::memset(sums, 0, PARTS * LANES * sizeof *sums);
+        std::fill(sums, sums + PARTS * LANES, 0.0f);
         for (int64_t row = rows; row < own_rows.all; ++row) finish(step, row, b, sums);
       }
 #pragma omp barrier

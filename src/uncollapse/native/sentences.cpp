@@ -10,15 +10,10 @@
 namespace {
 
 #ifdef __AVX512F__
-constexpr int64_t LANES = 16, ROWS = 8;
-#elif defined __AVX__
-constexpr int64_t LANES = 8, ROWS = 4;
+constexpr int64_t ROWS = 8;
 #else
-constexpr int64_t LANES = 4, ROWS = 4;
+constexpr int64_t ROWS = 4;
 #endif
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef float Anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 inline int64_t in_lanes(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
@@ -36,7 +31,7 @@ inline void multiply_block(Matrix a, const float* b, int64_t b_row, float* c, in
     Floats factors[VECTORS];
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v)
-      factors[v] = *reinterpret_cast<const Anywhere*>(b + k * b_row + v * LANES);
+      factors[v] = read(b + k * b_row + v * LANES, LANES);
 #pragma GCC unroll 8
     for (int64_t i = 0; i < ROWS; ++i) {
       const float own = a.at[i * a.row + k * a.column];
@@ -48,7 +43,7 @@ inline void multiply_block(Matrix a, const float* b, int64_t b_row, float* c, in
   for (int64_t i = 0; i < ROWS; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v)
-      *reinterpret_cast<Anywhere*>(c + i * c_row + v * LANES) = sums[i][v];
+      write(c + i * c_row + v * LANES, sums[i][v], LANES);
 }
 
 // ROWS rows of c = a b, over entries `first` to `last` of a's rows, in whole vectors of columns.
