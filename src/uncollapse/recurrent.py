@@ -45,8 +45,10 @@ def run(
         weight, _, bias, _ = cell.all_weights[0]
         layout = _Layout(cell, inputs, lengths)
         # two-dimensional: PyTorch would multiply step by step where weights need no gradient
-        packed = layout.pack(inputs)  # (n, E)
-        given = F.linear(in_multiples(packed), weight, bias)[: len(packed)]  # (n, G)
+        packed = rows = layout.pack(inputs)  # (n, E)
+        if layout.places is not None:
+            rows = in_multiples(packed)
+        given = F.linear(rows, weight, bias)[: len(packed)]  # (n, G)
         return layout.unpack(_states(cell, given, layout, state))
     # cuDNN keeps what a gradient needs in training mode alone, and a frozen network passes
     # gradients on; nothing else depends on it

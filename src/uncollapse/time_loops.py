@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from uncollapse.native import kernels_for
 from uncollapse.precision import widened
-from uncollapse.tuning import in_multiples
+from uncollapse.tuning import missing_of_multiple
 
 MOST_ROWS, MOST_UNITS = 256, 1024  # of a loop in one call
 
@@ -67,15 +67,18 @@ class WholeLoop(torch.autograd.Function):
         weight, gates, inner, memories, states, starts = ctx.saved_tensors
         fused = kernels_for(weight, gates)
         assert fused is not None
-        of_given = torch.empty_like(gates)
-        of_recurrent = of_given if _alike(ctx.kind, weight) else weight.new_empty(gates.shape)
+        before = _before(states, ctx.sizes)  # (n and more, H)
+        of_given = gates.new_empty(len(before), len(weight))
+        of_recurrent = of_given if _alike(ctx.kind, weight) else weight.new_empty(of_given.shape)
+        of_recurrent[len(gates) :] = 0
         of_biases = gates.new_zeros(len(ctx.sizes), len(weight))  # (T, G)
         of_memory = memories.new_zeros(ctx.sizes[0], memories.shape[1])
         of_hidden = torch.empty_like(of_memory)
         arrays = (gates, inner, memories, gradient.contiguous(), of_given, of_recurrent)
         of_start = (of_biases, of_hidden, of_memory)
         fused.loop_backward(ctx.kind, weight, *arrays, *of_start, starts)
-        of_weight = _weight_gradient(of_recurrent, _before(states, ctx.sizes))
+        of_weight = torch.mm(of_recurrent.t(), before)  # one product for all steps
+        of_given = of_given[: len(gates)]
         return None, of_given, None, of_weight, of_biases.sum(0), of_hidden, of_memory
 
 
@@ -128,7 +131,7 @@ class SteppedLoop(torch.autograd.Function):
             fused.gates_backward(ctx.kind, *before, *arriving, outer, within)
             torch.mm(within, weight, out=of_hidden)
         of_bias = of_recurrent.sum((0, 1), dtype=gates.dtype)
-        of_weight = _weight_gradient(of_recurrent.flatten(0, 1), states[:-1].flatten(0, 1))
+        of_weight = _weight_gradient(of_recurrent, states[:-1])
         return None, of_given, of_weight, of_bias, of_hidden.to(memories.dtype), of_memory
 
 
@@ -185,7 +188,7 @@ class GRULoop(torch.autograd.Function):
         of_new = (arrivals * bent).to(of_recurrent.dtype)
         of_given = torch.cat([of_recurrent[..., : 2 * len(weight) // 3], of_new], 2)
         of_bias = of_recurrent.sum((0, 1), dtype=wide.dtype)
-        of_weight = _weight_gradient(of_recurrent.flatten(0, 1), states[:-1].flatten(0, 1))
+        of_weight = _weight_gradient(of_recurrent, states[:-1])
         return of_given, of_weight, of_bias, of_state
 
 
@@ -195,14 +198,18 @@ def _alike(kind: str, weight: Tensor) -> bool:
 
 
 def _before(states: Tensor, sizes: list[int]) -> Tensor:
-    """What stood before each step, ``(n, H)``, of ``(B + n, H)``."""
+    """What stood before each step, ``(n, H)``, of ``(B + n, H)``.
+
+    Where steps have rows of their own numbers, zeros follow: see `missing_of_multiple`.
+    """
     first = sizes[0]
     if sizes[-1] == first:
         return states[: len(states) - first]
-    parts = states.split([first, *sizes])
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=False)])
+    parts = [part[:size] for part, size in zip(states.split([first, *sizes]), sizes, strict=False)]
+    missing = missing_of_multiple(len(states) - first)
+    return torch.cat([*parts, states.new_zeros(missing, states.shape[1])])
 
 
 def _weight_gradient(of_gates: Tensor, hidden: Tensor) -> Tensor:
-    """Of the recurrent weights ``(G, H)``: one product for all steps, ``(n, ·)`` each."""
-    return torch.mm(in_multiples(of_gates).t(), in_multiples(hidden))
+    """Of the recurrent weights ``(G, H)``: one product for all steps ``(T, B, ·)``."""
+    return torch.mm(of_gates.flatten(0, 1).t(), hidden.flatten(0, 1))

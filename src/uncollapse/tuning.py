@@ -54,15 +54,20 @@ def bound_kernel_caches() -> None:
 
 
 def in_multiples(rows: Tensor) -> Tensor:
-    """Rows ``(N, ·)`` and then zeros, `MULTIPLE` or a multiple of it in all.
+    """Rows ``(N, ·)`` and then zeros, as many as `missing_of_multiple` says."""
+    missing = missing_of_multiple(len(rows))
+    if not missing:
+        return rows
+    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
+
+
+def missing_of_multiple(rows: int) -> int:
+    """Rows by which a product should have more than so many, to be of a multiple of `MULTIPLE`.
 
     Each number of rows gets matrix kernels of its own, and compiling those costs more than
     multiplying a few rows of zeros.
     """
-    missing = -len(rows) % MULTIPLE
-    if not missing:
-        return rows
-    return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
+    return -rows % MULTIPLE
 
 
 @functools.cache
