@@ -185,16 +185,25 @@ def demo() -> str:
     return "\n".join([head, "|---" * (len(COLUMNS) + 1) + "|", *rows, floor])
 
 
+def speed_results() -> list[dict[str, Any]]:
+    """Of all workloads, and of training alone, which was measured again."""
+    return [json.loads((RESULTS / name).read_text()) for name in ("speed.json", "training.json")]
+
+
+def latest(what: str) -> dict[str, Any]:
+    """By workload, from the last results that have it."""
+    return {name: value for found in speed_results() for name, value in found[what].items()}
+
+
 def speed(kind: str) -> str:
     """Rates, ratios by rounds and the share of the machine's limit, of a kind of work."""
-    found = json.loads((RESULTS / "speed.json").read_text())
     rows = []
-    for workload, variants in found["rounds"].items():
+    for workload, variants in latest("rounds").items():
         if not workload.startswith(kind):
             continue
-        flops = found["flops a token"][workload]
+        flops = latest("flops a token")[workload]
         reference = [turn["count"] / turn["seconds"] for turn in next(iter(variants.values()))]
-        limits = found["limits by round"][workload]
+        limits = latest("limits by round")[workload]
         for name, turns in variants.items():
             rates = [turn["count"] / turn["seconds"] for turn in turns]
             ratios = [own / plain for own, plain in zip(rates, reference, strict=True)]
@@ -214,7 +223,7 @@ def speed(kind: str) -> str:
 
 def speed_summary() -> str:
     """The ratio of every workload, for the package as it is and with kernels."""
-    rounds = json.loads((RESULTS / "speed.json").read_text())["rounds"]
+    rounds = latest("rounds")
     columns = [f"{p}{k}" for p in ("f32", "bf16") for k in (", no kernels", ", kernels")]
     rows = []
     for workload, variants in rounds.items():
@@ -230,20 +239,23 @@ def speed_summary() -> str:
 
 
 def speed_machine() -> str:
-    """What was measured, and what the machine can do."""
-    found = json.loads((RESULTS / "speed.json").read_text())
-    kernels = "with" if found["kernels"] else "without"
-    facts = (
-        f"`{found['command']}`, commit {found['commit']}, {found['date']}: {found['hardware']}, "
-        f"{found['threads']} threads, PyTorch {found['torch']}, {kernels} kernels compiled."
-    )
-    shapes = list(next(iter(found["limits"].values())))
-    rows = [
-        f"| {precision} | {' | '.join(f'{rate:,.0f}' for rate in rates.values())} |"
-        for precision, rates in found["limits"].items()
-    ]
-    head = f"| matrix products, GFLOP/s | {' | '.join(shapes)} |"
-    return "\n".join([facts, "", head, "|---" * (len(shapes) + 1) + "|", *rows])
+    """What was measured, and what the machine could do then."""
+    parts = []
+    for found in speed_results():
+        kernels = "with" if found["kernels"] else "without"
+        facts = (
+            f"`{found['command']}`, commit {found['commit']}, {found['date']}: "
+            f"{found['hardware']}, {found['threads']} threads, PyTorch {found['torch']}, "
+            f"{kernels} kernels compiled."
+        )
+        shapes = list(next(iter(found["limits"].values())))
+        rows = [
+            f"| {precision} | {' | '.join(f'{rate:,.0f}' for rate in rates.values())} |"
+            for precision, rates in found["limits"].items()
+        ]
+        head = f"| matrix products, GFLOP/s | {' | '.join(shapes)} |"
+        parts.append("\n".join([facts, "", head, "|---" * (len(shapes) + 1) + "|", *rows]))
+    return "\n\n".join(parts)
 
 
 def whole_epoch() -> str:

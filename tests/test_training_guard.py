@@ -46,8 +46,8 @@ class Spoil(Callback):
             return
         forward = module.model.forward
 
-        def spoiled(batch: Any, weight: float = 1.0) -> Terms:
-            terms = forward(batch, weight)
+        def spoiled(batch: Any, *given: Any) -> Terms:
+            terms = forward(batch, *given)
             bad = torch.zeros(batch.size)
             bad[:2] = torch.nan
             if self.what == "kl":
