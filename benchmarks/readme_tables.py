@@ -197,13 +197,13 @@ def latest(what: str) -> dict[str, Any]:
 
 def speed(kind: str) -> str:
     """Rates, ratios by rounds and the share of the machine's limit, of a kind of work."""
-    rows = []
+    rows, work, limits_of = [], latest("flops a token"), latest("limits by round")
     for workload, variants in latest("rounds").items():
         if not workload.startswith(kind):
             continue
-        flops = latest("flops a token")[workload]
+        flops = work[workload]
         reference = [turn["count"] / turn["seconds"] for turn in next(iter(variants.values()))]
-        limits = latest("limits by round")[workload]
+        limits = limits_of[workload]
         for name, turns in variants.items():
             rates = [turn["count"] / turn["seconds"] for turn in turns]
             ratios = [own / plain for own, plain in zip(rates, reference, strict=True)]

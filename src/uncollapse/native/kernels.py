@@ -232,8 +232,8 @@ class Kernels:
     ) -> None:
         """Gradients of all steps, and of the state and the memory before the first, in f32.
 
-        ``of_memory`` ``(B, H)`` is 0 before, and to ``of_biases`` ``(T, G)`` is added what every
-        step gives.
+        ``of_memory`` ``(B, H)`` holds what arrives after the last step of each row; to
+        ``of_biases`` ``(T, G)`` is added what every step gives.
         """
         arrays = (weight, _packed(weight), gates, inner, memory, of_states, of_given)
         arrays += (of_recurrent, of_biases, of_hidden, of_memory, starts)
